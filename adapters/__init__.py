@@ -1,0 +1,1 @@
+"""Adapters: one file a framework, public names of the core only."""

@@ -1,0 +1,1 @@
+"""A memory for agents: encrypted, measured, on embedded or served Qdrant."""

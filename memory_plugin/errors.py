@@ -1,0 +1,154 @@
+"""Every error that leaves this library.
+
+    MemoryPluginError
+    ├── ConfigurationError          the caller's fault; nothing was read or written
+    │   ├── MissingExtraError       also an ImportError
+    │   ├── UnknownProviderError
+    │   ├── ManifestMismatchError   the store was made with another model, format or key mode
+    │   ├── InvalidInputError       also a ValueError: a text, namespace, filter or vector that cannot be used
+    │   └── StoreClosedError
+    ├── ProviderError               the outside world; ``provider``, ``retryable``
+    │   ├── EmbeddingError
+    │   ├── RerankError
+    │   ├── IndexUnavailableError
+    │   │   ├── StoreLockedError    another process has the store open; ``pid``
+    │   │   └── ForkedStoreError    the store was opened before a fork
+    │   └── KeyServiceError
+    ├── SealError                   confidentiality or integrity; never retryable
+    │   ├── UnsealedPayloadError    plaintext where an envelope must be
+    │   ├── DecryptionError         tampered, truncated, or moved from where it was sealed
+    │   │   └── WrongKeyError       the envelope was made under another key
+    │   └── UnknownKeyError         the key ring has no such key (never had, or it was destroyed)
+    └── MemoryNotFoundError         also a LookupError
+
+Messages say what to do next.  Those of SealError carry ids only: never text, never key material.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class MemoryPluginError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(MemoryPluginError):
+    """The caller's fault, noticed before any I/O."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        extra: Name of the extra that brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        """Name what needs which extra."""
+        self.extra = extra
+        super().__init__(f"{what} needs an optional package: pip install 'memory-plugin[{extra}]'")
+
+
+class UnknownProviderError(ConfigurationError):
+    """No provider of that name."""
+
+
+class ManifestMismatchError(ConfigurationError):
+    """The store was made with something else than what it is being opened with."""
+
+
+class InvalidInputError(ConfigurationError, ValueError):
+    """A value that cannot be used; the message says why and what would do."""
+
+
+class StoreClosedError(ConfigurationError):
+    """The store was closed."""
+
+
+class ProviderError(MemoryPluginError):
+    """Something outside this library failed.
+
+    Attributes:
+        provider: What failed, e.g. "local:all-MiniLM-L6-v2" or "qdrant-edge".
+        retryable: Whether the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, provider: str, retryable: bool = False) -> None:
+        """Say what failed where."""
+        self.provider = provider
+        self.retryable = retryable
+        super().__init__(message)
+
+
+class EmbeddingError(ProviderError):
+    """An embedder failed or returned something that is not n vectors of its dimension."""
+
+
+class RerankError(ProviderError):
+    """A reranker failed or returned something that is not n scores."""
+
+
+class IndexUnavailableError(ProviderError):
+    """Qdrant could not do what was asked."""
+
+
+class StoreLockedError(IndexUnavailableError):
+    """Another process has the embedded store open.
+
+    Attributes:
+        pid: Its process id, or None when it is not known.
+    """
+
+    def __init__(self, message: str, *, provider: str, pid: int | None = None) -> None:
+        """Name the owner."""
+        self.pid = pid
+        super().__init__(message, provider=provider, retryable=True)
+
+
+class ForkedStoreError(IndexUnavailableError):
+    """An embedded store was used in a child that was forked after it was opened."""
+
+
+class KeyServiceError(ProviderError):
+    """Keys could not be read, wrapped or unwrapped."""
+
+
+class SealError(MemoryPluginError):
+    """A payload cannot be trusted or cannot be read."""
+
+
+class UnsealedPayloadError(SealError):
+    """Plaintext where an envelope must be."""
+
+
+class DecryptionError(SealError):
+    """An envelope was tampered with, truncated, or moved from where it was sealed."""
+
+
+class WrongKeyError(DecryptionError):
+    """An envelope was made under another key."""
+
+
+class UnknownKeyError(SealError):
+    """The key ring does not hold the key that an envelope names."""
+
+
+class MemoryNotFoundError(MemoryPluginError, LookupError):
+    """No memory of that id in that namespace."""
+
+
+@contextmanager
+def translate(to: type[ProviderError], *, provider: str) -> Iterator[None]:
+    """Let only our tree escape: anything else that is raised inside becomes ``to``, its cause kept.
+
+    Raises:
+        ProviderError: Of the given type, with the original's type and message.
+    """
+    try:
+        yield
+    except MemoryPluginError:
+        raise
+    except Exception as error:
+        raise to(f"{provider}: {type(error).__name__}: {error}", provider=provider) from error

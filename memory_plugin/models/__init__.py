@@ -1,0 +1,1 @@
+"""The local models that ship with the package, and how they are run."""

@@ -1,0 +1,208 @@
+"""What the engine needs from the world, as protocols: nothing to inherit from, one to nine methods.
+
+A method marked ``Maybe`` may be ``def`` or ``async def``: write ``def`` if you block, ``async def``
+if you await.  Implementations may raise anything; the engine maps it to ``memory_plugin.errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+
+from memory_plugin.types import (
+    Embeddings,
+    Filter,
+    InputType,
+    Json,
+    LegQuery,
+    ModelIdentity,
+    Point,
+    PointId,
+    Scored,
+    TokenVectors,
+)
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+    from memory_plugin.flow import IO
+
+T = TypeVar("T")
+Maybe: TypeAlias = T | Awaitable[T]
+
+
+class Embedder(Protocol):
+    """Texts to vectors."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What decides the space of its vectors."""
+
+    def embed(self, texts: Sequence[str], /, *, input_type: InputType) -> Maybe[Embeddings | Sequence[Sequence[float]]]:
+        """One vector a text, in input order."""
+
+
+class LateInteraction(Protocol):
+    """Scores passages by their token vectors, kept packed beside each passage."""
+
+    @property
+    def model(self) -> str:
+        """Its name and version: packed tokens of another cannot be scored."""
+
+    def pack(self, tokens: TokenVectors, /) -> bytes:
+        """A passage's tokens as bytes, to be sealed."""
+
+    def tokens(self, texts: Sequence[str], /) -> tuple[TokenVectors, ...]:
+        """Token vectors of texts, where the embedder gives none."""
+
+    def score(self, query: TokenVectors, passages: Sequence[bytes], /) -> NDArray[float32]:
+        """One score a packed passage, shape (n,); higher is better."""
+
+
+class Reranker(Protocol):
+    """Reads the query and a passage together."""
+
+    @property
+    def model(self) -> str:
+        """Its name and version."""
+
+    def rerank(self, query: str, texts: Sequence[str], /) -> Maybe[Sequence[float]]:
+        """One score a text, in input order; higher is better.  Sorting is the engine's."""
+
+
+class TokenCounter(Protocol):
+    """Counts tokens as a language model would."""
+
+    @property
+    def name(self) -> str:
+        """What counts, e.g. "tiktoken:cl100k_base"."""
+
+    def __call__(self, text: str, /) -> int:
+        """How many tokens the text has."""
+
+
+class SubjectKey(Protocol):
+    """A data subject's key, one version of it.  Never shows its bytes in ``repr``."""
+
+    @property
+    def id(self) -> bytes:
+        """Four bytes that name the key in an envelope."""
+
+    def derive(self, purpose: str, /) -> bytes:
+        """The 32 byte sub-key of a purpose: "record", "term", "filter", "vector", "id"."""
+
+
+class KeyRing(Protocol):
+    """Keys of one store's data subjects, each wrapped by a key-encryption key.
+
+    ``subject`` is a blind tag, never a name.  The empty string names the store itself.
+    """
+
+    @property
+    def location(self) -> str:
+        """Where the keys are, for people."""
+
+    def primary(self, subject: str, /, *, create: bool) -> Maybe[SubjectKey | None]:
+        """The key that seals; made when ``create`` and there is none; None when there is none."""
+
+    def find(self, subject: str, key_id: bytes, /) -> Maybe[SubjectKey]:
+        """The key that opens.
+
+        Raises:
+            UnknownKeyError: There is none, or it was destroyed.
+        """
+
+    def destroy(self, subject: str, /) -> Maybe[int]:
+        """Destroy every key of the subject; how many there were."""
+
+
+class VectorIndex(Protocol):
+    """A Qdrant collection or shard, without either client's classes.
+
+    Ours to implement, so it takes the ``IO`` explicitly: ``await io.call(blocking_or_async, …)``.
+    Every method maps the engine's exceptions to ``IndexUnavailableError`` and its subclasses.
+    """
+
+    @property
+    def name(self) -> str:
+        """Which engine and version, e.g. "qdrant-edge 0.9.0"."""
+
+    @property
+    def location(self) -> str:
+        """Where the data is: a directory or a URL and a collection."""
+
+    async def read_manifest(self, io: IO, /) -> dict[str, Json] | None:
+        """What the collection was built with; None where there is no collection yet."""
+
+    async def create(
+        self,
+        io: IO,
+        manifest: Mapping[str, Json],
+        /,
+        *,
+        dense: Mapping[str, int],
+        sparse: Sequence[str],
+        keywords: Sequence[str],
+        integers: Sequence[str],
+        tenant: str,
+    ) -> None:
+        """Make the collection, its payload indexes, then its manifest.
+
+        Args:
+            manifest: Kept with the data.
+            dense: Dimension by vector name (cosine).
+            sparse: Names of sparse vectors (IDF).
+            keywords: Payload keys with an exact-match index.
+            integers: Payload keys with an exact-match and range index.
+            tenant: The one of ``keywords`` that separates data subjects.
+        """
+
+    async def write_manifest(self, io: IO, manifest: Mapping[str, Json], /) -> None:
+        """Replace the manifest in one step."""
+
+    async def upsert(self, io: IO, points: Sequence[Point], /) -> None:
+        """Write points: all or none where the engine can (embedded: always), durable on return.
+
+        Raises:
+            InvalidInputError: An id is no UUID, a vector has another dimension or is not finite.
+                Nothing was written.
+        """
+
+    async def set_payload(self, io: IO, payload: Mapping[str, Json], /, *, where: Filter) -> None:
+        """Set payload keys of all matching points, in one step."""
+
+    async def fetch(
+        self, io: IO, ids: Sequence[PointId], /, *, payload: Sequence[str] | Literal[True], vectors: bool = False
+    ) -> list[Point]:
+        """Those of the points that exist, in the order asked."""
+
+    async def search(self, io: IO, legs: Sequence[LegQuery], /) -> list[list[Scored]]:
+        """All legs in one request; a list for each, best first."""
+
+    async def scroll(
+        self,
+        io: IO,
+        where: Filter,
+        /,
+        *,
+        limit: int,
+        after: PointId | None = None,
+        payload: Sequence[str] | Literal[True],
+    ) -> tuple[list[Point], PointId | None]:
+        """A page of matching points in id order, and where the next begins (None: no more)."""
+
+    async def count(self, io: IO, where: Filter, /) -> int:
+        """How many match, exactly."""
+
+    async def facet(self, io: IO, key: str, where: Filter, /, *, limit: int) -> list[tuple[str | int, int]]:
+        """The values of an indexed key among matching points with exact counts, most frequent first."""
+
+    async def delete(self, io: IO, where: Filter | Sequence[PointId], /) -> None:
+        """Delete matching points, or those of the ids; absent ids are no error."""
+
+    async def stats(self, io: IO, /) -> dict[str, Json]:
+        """Sizes and settings, for ``doctor``: "points", "bytes", and whatever else is worth telling."""
+
+    async def close(self, io: IO, /) -> None:
+        """Write out and let go; twice is no error."""

@@ -1,0 +1,1 @@
+"""Doubles that discriminate, and conformance classes to inherit."""

@@ -1,0 +1,481 @@
+"""The values that flow through the two arrows: one frozen, slotted dataclass each.
+
+    add:     Document ─chunk→ [Chunk] ─embed→ Embeddings ─seal→ [Point] ─upsert→ Qdrant
+    search:  query ─embed→ Embeddings ─one hybrid query→ [Candidate] ─open→ [Hit] ─rerank→ [Hit] ─pack→ Context
+
+Values hold no provider and do no I/O.  Scores are similarities: higher is better, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Metadata: TypeAlias = Mapping[str, Json]
+Vector: TypeAlias = NDArray[np.float32]
+"""A dense vector, shape (dimension,)."""
+Matrix: TypeAlias = NDArray[np.float32]
+"""Row vectors, shape (n, dimension)."""
+InputType: TypeAlias = Literal["query", "document"]
+PointId: TypeAlias = str
+"""A UUID in its canonical 36 character form."""
+Namespace: TypeAlias = tuple[str, ...]
+"""Who a memory belongs to.  The first part is the data subject, which owns a key."""
+
+
+# ── in ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to remember.
+
+    Args:
+        text: The whole text; the store chunks it.
+        source: What it is called inside its namespace (a path, a URL, a record id).  Adding another
+            text under the same source replaces the first.  Without one, the content is its identity.
+        metadata: JSON values under string keys; sealed with the text.
+        time: When the content was said or written (time zone aware).  Default: when it is added.
+        markdown: Whether headings and code fences guide the chunking.
+    """
+
+    text: str
+    source: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    time: datetime | None = None
+    markdown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Args:
+        role: "user", "assistant", "system", "tool", or any other word.
+        content: What was said.
+        name: The speaker's name; it is part of the text that is embedded.
+        time: When it was said (time zone aware); its day is part of the embedded text.
+        id: Its identity inside the namespace; adding another content under it replaces the first.
+        metadata: JSON values under string keys; sealed with the text.
+    """
+
+    role: str
+    content: str
+    name: str | None = None
+    time: datetime | None = None
+    id: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+# ── models ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Everything that decides which space a model's vectors live in.
+
+    Two models whose identities differ in any field make vectors that must never meet.
+
+    Args:
+        provider: "local", "openai", …
+        model: The vendor's name of the model.
+        revision: A version or the SHA-256 of the weights.
+        dimension: Length of a vector.
+        normalized: Whether vectors have unit length.
+        query_prefix: What is put before a query ("" for none).
+        document_prefix: What is put before a document.
+        output_type: Element type that the model returns: "float32", "int8", …
+    """
+
+    provider: str
+    model: str
+    revision: str
+    dimension: int
+    normalized: bool = True
+    query_prefix: str = ""
+    document_prefix: str = ""
+    output_type: str = "float32"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenVectors:
+    """A text as its word pieces see it in context.
+
+    Args:
+        ids: Vocabulary ids, shape (tokens,), uint16.
+        vectors: Last hidden states, each of unit length, shape (tokens, dimension), float32.
+    """
+
+    ids: NDArray[np.uint16]
+    vectors: Matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """What an embedder returns for n texts, in input order.
+
+    Args:
+        vectors: Shape (n, dimension), float32.
+        tokens: Each text's token vectors, for late interaction; None when the model gives none.
+        billed_tokens: What a vendor charged for, or None.
+    """
+
+    vectors: Matrix
+    tokens: tuple[TokenVectors, ...] | None = None
+    billed_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """Term weights.
+
+    Args:
+        indices: Distinct term ids, shape (terms,), uint32.
+        values: Weights, shape (terms,), float32.
+    """
+
+    indices: NDArray[np.uint32]
+    values: NDArray[np.float32]
+
+
+# ── the add arrow ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span of a document: ``document.text[start:end] == text``.
+
+    Args:
+        text: The span itself.
+        start: Offset of its first character in the document.
+        end: Offset past its last character.
+        index: Its position among the document's chunks, from 0.
+        context: What the reader of the span alone would miss: the speaker and the day of a message,
+            the heading path of a section.  Embedded and indexed before the text, not part of it.
+    """
+
+    text: str
+    start: int
+    end: int
+    index: int
+    context: str = ""
+
+    @property
+    def passage(self) -> str:
+        """What models see: the context, then the text."""
+        return f"{self.context}{self.text}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """What Qdrant keeps: nothing in it is readable without a key, unless the store is PLAINTEXT.
+
+    Args:
+        id: A keyed UUID; tells nothing of the content.
+        payload: Blind tags, numbers, and sealed text in base64.
+        vectors: By vector name: ``d_<space>`` dense, ``s_<space>`` sparse.
+    """
+
+    id: PointId
+    payload: Mapping[str, Json]
+    vectors: Mapping[str, Vector | SparseVector] = field(default_factory=dict)
+
+
+# ── filters ───────────────────────────────────────────────────────────────────────────────────────
+# One algebra for two vocabularies: users name metadata fields, an index names payload keys.
+
+Scalar: TypeAlias = "str | int | float | bool | None"
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The field equals one of the values, or is a list that holds one of them."""
+
+    field: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The field is a number inside the bounds; a missing bound is open."""
+
+    field: str
+    gte: float | None = None
+    gt: float | None = None
+    lte: float | None = None
+    lt: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """The memory's time t has ``since <= t < until``; time zone aware."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HasVector:
+    """The point has a vector of that name (index vocabulary only)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of them; true when empty."""
+
+    filters: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one of them; false when empty."""
+
+    filters: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The opposite."""
+
+    filter: Filter
+
+
+Filter: TypeAlias = "AnyOf | Range | TimeRange | HasVector | And | Or | Not"
+
+
+# ── the search arrow ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LegQuery:
+    """One leg of a hybrid query, in an index's vocabulary; an index takes many in one request.
+
+    Args:
+        using: Name of the vector.
+        vector: Dense (cosine) or sparse (dot product, multiplied by IDF).
+        filter: Payload conditions; names the data subject.
+        limit: How many candidates at most.
+        corpus: The points whose term statistics make a sparse leg's IDF; None: all.
+    """
+
+    using: str
+    vector: Vector | SparseVector
+    filter: Filter
+    limit: int
+    corpus: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A point that a leg found."""
+
+    id: PointId
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageScore:
+    """Where a stage put a hit.
+
+    Args:
+        rank: From 1, among what the stage saw.
+        score: The stage's own scale; higher is better.
+    """
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A point after fusion, still sealed.
+
+    Args:
+        id: The point.
+        subject: The subject tag whose keys open it.
+        score: Fused score.
+        stages: Rank and score in each leg that found it, and "fused".
+    """
+
+    id: PointId
+    subject: str
+    score: float
+    stages: Mapping[str, StageScore]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One chunk as it was remembered: what a sealed payload holds.
+
+    Args:
+        id: The point.
+        namespace: Who it belongs to.
+        text: The chunk.
+        context: Heading path, or speaker and day, as embedded before the text ("" for none).
+        source: What the document is called, or None.
+        kind: "document" or "message".
+        role: Of a message.
+        name: The speaker of a message.
+        time: When it was said or written.
+        metadata: As given.
+        start: Offset of the chunk in its document.
+        end: Offset past its end.
+        index: Position among the document's chunks, from 0.
+        chunks: How many chunks the document has.
+        document: The document's keyed identity; equal for all its chunks.
+    """
+
+    id: PointId
+    namespace: Namespace
+    text: str
+    time: datetime
+    kind: Literal["document", "message"] = "document"
+    context: str = ""
+    source: str | None = None
+    role: str | None = None
+    name: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    start: int = 0
+    end: int = 0
+    index: int = 0
+    chunks: int = 1
+    document: str = ""
+
+    @property
+    def passage(self) -> str:
+        """What models saw: the context, then the text."""
+        return f"{self.context}{self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A record that answers a query, and why.
+
+    Args:
+        record: The opened memory.
+        score: Of the last stage that ran.
+        stages: Rank and score at every stage: "dense", "lexical", "fused", "late", "rerank".
+        space: The model space of the dense vector.
+    """
+
+    record: Record
+    score: float
+    stages: Mapping[str, StageScore]
+    space: str
+
+    @property
+    def id(self) -> PointId:
+        """The point."""
+        return self.record.id
+
+    @property
+    def text(self) -> str:
+        """The chunk."""
+        return self.record.text
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Sequence[Hit]):
+    """What a search returns: a sequence of hits, best first, and how they came about.
+
+    Args:
+        hits: Best first.
+        seconds: Wall time by stage: "embed", "index", "open", "late", "rerank", "total".
+        rerank: "off", "applied", or "failed" (then the order before the reranker was kept).
+    """
+
+    hits: tuple[Hit, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    rerank: Literal["off", "applied", "failed"] = "off"
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        """A hit, or several."""
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        """How many hits."""
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        """Best first."""
+        return iter(self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a numbered passage of a context came from."""
+
+    number: int
+    id: PointId
+    namespace: Namespace
+    source: str | None
+    start: int
+    end: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Text for a prompt, within a token budget.
+
+    Args:
+        text: Numbered passages.
+        citations: One for each passage, in order.
+        tokens: What ``text`` counts, never over the budget.
+        counter: What counted: a tiktoken encoding, or the local tokenizer with a margin.
+        hits: The hits that were packed.
+        dropped: How many further hits did not fit.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    tokens: int
+    counter: str
+    hits: tuple[Hit, ...] = ()
+    dropped: int = 0
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+
+# ── out of the other verbs ────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What ``add`` did.
+
+    Args:
+        ids: The points of everything given, in order, those that were there already included.
+        documents: Documents and messages given.
+        written: Chunks that were embedded and written now.
+        unchanged: Documents that were there already, byte for byte.
+        replaced: Documents that replaced an older text under the same source.
+    """
+
+    ids: tuple[PointId, ...] = ()
+    documents: int = 0
+    written: int = 0
+    unchanged: int = 0
+    replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of ``list``; pass ``next`` as ``after`` for the one that follows, None at the end."""
+
+    records: tuple[Record, ...]
+    next: str | None = None
