@@ -15,6 +15,7 @@ from memory_plugin.types import (
     InputType,
     Json,
     LegQuery,
+    Matrix,
     ModelIdentity,
     Point,
     PointId,
@@ -23,7 +24,7 @@ from memory_plugin.types import (
 )
 
 if TYPE_CHECKING:
-    from numpy import float32
+    from numpy import float32, uint32
     from numpy.typing import NDArray
 
     from memory_plugin.flow import IO
@@ -103,18 +104,48 @@ class KeyRing(Protocol):
     def location(self) -> str:
         """Where the keys are, for people."""
 
-    def primary(self, subject: str, /, *, create: bool) -> Maybe[SubjectKey | None]:
-        """The key that seals; made when ``create`` and there is none; None when there is none."""
-
-    def find(self, subject: str, key_id: bytes, /) -> Maybe[SubjectKey]:
-        """The key that opens.
+    def keys(self, subject: str, /, *, create: bool) -> Maybe[Sequence[SubjectKey]]:
+        """The subject's keys, the one that seals first; made when ``create`` and there is none.
 
         Raises:
-            UnknownKeyError: There is none, or it was destroyed.
+            KeyServiceError: The keys could not be read, unwrapped or written.
         """
 
     def destroy(self, subject: str, /) -> Maybe[int]:
         """Destroy every key of the subject; how many there were."""
+
+
+class Sealer(Protocol):
+    """What one data subject's keys do: pure computation, safe to use from several threads."""
+
+    @property
+    def subject(self) -> str:
+        """The subject's blind tag."""
+
+    def seal(self, point: PointId, field: str, plaintext: bytes, /) -> str:
+        """An envelope as text, bound to the store, the subject, the point and the field."""
+
+    def open(self, point: PointId, field: str, sealed: object, /) -> bytes:
+        """What was sealed for exactly that place.
+
+        Raises:
+            UnsealedPayloadError: It is no envelope.
+            UnknownKeyError: It names a key that this subject does not have.
+            WrongKeyError: It was made under another key.
+            DecryptionError: It was changed, or moved from where it was sealed.
+        """
+
+    def term_ids(self, terms: Sequence[str], /) -> NDArray[uint32]:
+        """Keyed ids of lexical terms, shape (terms,)."""
+
+    def tag(self, label: str, /, *values: str) -> str:
+        """A keyed 64 bit tag of a value under a label, as hex; equal values have equal tags."""
+
+    def point_id(self, *parts: str) -> PointId:
+        """A keyed UUID of the parts."""
+
+    def rotate(self, vectors: Matrix, /) -> Matrix:
+        """Unit vectors, shape (n, dimension), as they are stored; cosines among them do not change."""
 
 
 class VectorIndex(Protocol):
