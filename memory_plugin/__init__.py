@@ -1,1 +1,109 @@
-"""A memory for agents: encrypted, measured, on embedded or served Qdrant."""
+"""A memory for agents: encrypted at rest, measured, on embedded or served Qdrant.
+
+from memory_plugin import MemoryStore
+
+with MemoryStore.open("./memory") as store:
+    store.add("Alice moved to Lisbon in May.", namespace="alice")
+    print(store.context("Where does Alice live now?", namespace="alice"))
+"""
+
+from memory_plugin.crypto.kek import CallbackKek, LocalKek
+from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
+from memory_plugin.engine.describe import Verified
+from memory_plugin.engine.manage import Forgotten
+from memory_plugin.errors import (
+    ConfigurationError,
+    DecryptionError,
+    EmbeddingError,
+    ForkedStoreError,
+    IndexUnavailableError,
+    InvalidInputError,
+    KeyServiceError,
+    ManifestMismatchError,
+    MemoryNotFoundError,
+    MemoryPluginError,
+    MissingExtraError,
+    ProviderError,
+    RerankError,
+    SealError,
+    StoreClosedError,
+    StoreLockedError,
+    UnknownKeyError,
+    UnknownProviderError,
+    UnsealedPayloadError,
+    WrongKeyError,
+)
+from memory_plugin.filters import and_, any_of, eq, not_, or_, range_, time_range
+from memory_plugin.settings import Settings
+from memory_plugin.store import AsyncMemoryStore, MemoryStore
+from memory_plugin.types import (
+    Added,
+    Chunk,
+    Citation,
+    Context,
+    Document,
+    Embeddings,
+    Hit,
+    Message,
+    ModelIdentity,
+    Page,
+    Record,
+    Results,
+    StageScore,
+    TokenVectors,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PLAINTEXT",
+    "Added",
+    "AsyncMemoryStore",
+    "CallbackKek",
+    "Chunk",
+    "Citation",
+    "ConfigurationError",
+    "Context",
+    "DecryptionError",
+    "Document",
+    "EmbeddingError",
+    "Embeddings",
+    "FileKeyRing",
+    "Forgotten",
+    "ForkedStoreError",
+    "Hit",
+    "IndexUnavailableError",
+    "InvalidInputError",
+    "KeyServiceError",
+    "LocalKek",
+    "ManifestMismatchError",
+    "MemoryNotFoundError",
+    "MemoryPluginError",
+    "MemoryStore",
+    "Message",
+    "MissingExtraError",
+    "ModelIdentity",
+    "Page",
+    "ProviderError",
+    "Record",
+    "RerankError",
+    "Results",
+    "SealError",
+    "Settings",
+    "StageScore",
+    "StoreClosedError",
+    "StoreLockedError",
+    "TokenVectors",
+    "UnknownKeyError",
+    "UnknownProviderError",
+    "UnsealedPayloadError",
+    "Verified",
+    "WrongKeyError",
+    "and_",
+    "any_of",
+    "eq",
+    "not_",
+    "or_",
+    "range_",
+    "time_range",
+]

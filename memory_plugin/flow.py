@@ -66,7 +66,7 @@ class Blocking:
                 result.close()
             name = getattr(fn, "__qualname__", repr(fn))
             raise ConfigurationError(f"{name} is async: use AsyncMemoryStore")
-        return cast("T", result)
+        return result
 
     async def uninterrupted(self, work: Coroutine[Any, Any, T], /) -> T:
         """Nothing can cancel a blocking call."""

@@ -163,6 +163,10 @@ class VectorIndex(Protocol):
     def location(self) -> str:
         """Where the data is: a directory or a URL and a collection."""
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other process can write while this one has it open."""
+
     async def read_manifest(self, io: IO, /) -> dict[str, Json] | None:
         """What the collection was built with; None where there is no collection yet."""
 
@@ -181,6 +185,7 @@ class VectorIndex(Protocol):
         """Make the collection, its payload indexes, then its manifest.
 
         Args:
+            io: How to reach the engine.
             manifest: Kept with the data.
             dense: Dimension by vector name (cosine).
             sparse: Names of sparse vectors (IDF).

@@ -364,12 +364,16 @@ class Hit:
         score: Of the last stage that ran.
         stages: Rank and score at every stage: "dense", "lexical", "fused", "late", "rerank".
         space: The model space of the dense vector.
+        before: Chunks before it in its document, when neighbours were asked for.
+        after: Chunks after it, likewise.
     """
 
     record: Record
     score: float
     stages: Mapping[str, StageScore]
     space: str
+    before: tuple[Record, ...] = ()
+    after: tuple[Record, ...] = ()
 
     @property
     def id(self) -> PointId:

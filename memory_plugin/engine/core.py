@@ -1,0 +1,188 @@
+"""What the arrows share: the providers a store holds, and the keys of its data subjects."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from memory_plugin.chunk import Pieces
+from memory_plugin.crypto.sealer import sealer as sealer_of
+from memory_plugin.crypto.sealer import subject_tag
+from memory_plugin.engine.payload import DAY, PREFIXES, SUBJECT, Head, namespace_tag
+from memory_plugin.errors import EmbeddingError, KeyServiceError, translate
+from memory_plugin.filters import Blind, Blinder
+from memory_plugin.flow import IO
+from memory_plugin.manifest import Manifest
+from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, VectorIndex
+from memory_plugin.settings import Settings
+from memory_plugin.types import And, AnyOf, Embeddings, Filter, InputType, Namespace
+
+SEALERS = 256
+"""Data subjects whose keys are kept unwrapped in memory."""
+
+STORE = ""
+"""The subject that stands for the store itself."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """The parts of an open store.  Holds no data of its users beyond their keys."""
+
+    io: IO
+    index: VectorIndex
+    embedder: Embedder
+    late: LateInteraction | None
+    reranker: Reranker | None
+    keyring: KeyRing
+    pieces: Pieces
+    settings: Settings
+    manifest: Manifest
+    store_sealer: Sealer
+    shares_tokens: bool = False
+    """Whether the embedder's token vectors are those that ``late`` scores."""
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    writing: AbstractAsyncContextManager[object] = field(init=False)
+    staging: AbstractAsyncContextManager[object] = field(init=False)
+    heads: dict[str, Head] = field(default_factory=dict)
+    _sealers: OrderedDict[str, Sealer] = field(default_factory=OrderedDict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.writing = self.io.lock()
+        self.staging = self.io.lock()
+
+    @property
+    def dense(self) -> str:
+        """Name of the dense vector that is searched."""
+        return dense_name(self.manifest.active)
+
+    @property
+    def sparse(self) -> str:
+        """Name of the lexical vector."""
+        return sparse_name(self.manifest.lexical)
+
+    # ── keys ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def sealer(self, namespace: Namespace, *, create: bool) -> Sealer | None:
+        """The keys of the namespace's data subject; None when it has none and none are to be made."""
+        tag = subject_tag(self.store_sealer, namespace[0])
+        with self._guard:
+            found = self._sealers.get(tag)
+            if found is not None:
+                self._sealers.move_to_end(tag)
+                return found
+        made = await make_sealer(self.io, self.keyring, self.manifest.store, tag, create=create)
+        if made is not None:
+            with self._guard:
+                self._sealers[tag] = made
+                while len(self._sealers) > SEALERS:
+                    self._sealers.popitem(last=False)
+        return made
+
+    def drop_sealer(self, subject: str) -> None:
+        """Forget a subject's unwrapped keys."""
+        with self._guard:
+            self._sealers.pop(subject, None)
+        self.heads.pop(subject, None)
+
+    # ── filters ───────────────────────────────────────────────────────────────────────────────────
+
+    def field_key(self, name: str) -> str:
+        """The payload key of a declared field."""
+        return field_key(self.store_sealer, name)
+
+    def scope(self, sealer: Sealer, namespace: Namespace) -> Filter:
+        """Every point of a namespace and of those below it."""
+        subject = AnyOf(SUBJECT, (sealer.subject,))
+        if len(namespace) == 1:
+            return subject
+        return And((subject, AnyOf(PREFIXES, (namespace_tag(sealer, namespace),))))
+
+    def within(self, sealer: Sealer, namespace: Namespace, filter_: Filter | None) -> Blind:
+        """Points of a namespace that may satisfy a user's filter."""
+        scope = self.scope(sealer, namespace)
+        if filter_ is None:
+            return Blind(scope, exact=True)
+        blinder = Blinder(
+            declared=self.settings.filterable,
+            key=self.field_key,
+            tag=lambda name, value: sealer.tag("field", name, value),
+            day=DAY if self.settings.time_index == "day" else None,
+        )
+        blind = blinder.blind(filter_)
+        return Blind(And((scope, blind.filter)), exact=blind.exact)
+
+    # ── models ────────────────────────────────────────────────────────────────────────────────────
+
+    async def embed(self, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
+        """Vectors of the store's active space, checked.
+
+        Raises:
+            EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
+        """
+        identity = self.embedder.identity
+        provider = f"{identity.provider}:{identity.model}"
+        with translate(EmbeddingError, provider=provider):
+            made = await self.io.call(self.embedder.embed, texts, input_type=input_type)
+            found = made if isinstance(made, Embeddings) else Embeddings(np.asarray(made, dtype=np.float32))
+        shape = (len(texts), identity.dimension)
+        if found.vectors.shape != shape:
+            raise EmbeddingError(
+                f"{provider} returned vectors of shape {found.vectors.shape}, not {shape}", provider=provider
+            )
+        norms = np.linalg.norm(found.vectors, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or (norms == 0).any():
+            raise EmbeddingError(f"{provider} returned a vector that is zero or not finite", provider=provider)
+        return Embeddings((found.vectors / norms).astype(np.float32), found.tokens, found.billed_tokens)
+
+
+def dense_name(space: str) -> str:
+    """Name of a dense space's vector."""
+    return f"d_{space}"
+
+
+def sparse_name(space: str) -> str:
+    """Name of a lexical space's vector."""
+    return f"s_{space}"
+
+
+def field_key(store: Sealer, name: str) -> str:
+    """The payload key of a declared field: equal for all subjects, since Qdrant indexes by key."""
+    return "f" + store.tag("field", name)
+
+
+async def make_sealer(io: IO, keyring: KeyRing, store: str, subject: str, *, create: bool) -> Sealer | None:
+    """The keys of a subject; None when it has none and none are to be made.
+
+    Raises:
+        KeyServiceError: The key ring failed.
+    """
+    with translate(KeyServiceError, provider=keyring.location):
+        keys = await io.call(keyring.keys, subject, create=create)
+    return sealer_of(store, subject, keys) if keys else None
+
+
+class Stopwatch:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    def stop(self) -> dict[str, float]:
+        """All of it, with the total."""
+        self.seconds["total"] = time.perf_counter() - self._start
+        return self.seconds

@@ -1,0 +1,140 @@
+"""What a store is made of and whether it is whole: ``describe`` for doctor, ``verify`` for every record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from memory_plugin import lexical
+from memory_plugin.engine.add import scroll
+from memory_plugin.engine.core import Engine, make_sealer
+from memory_plugin.engine.payload import HEAD, INTENT, RECORD, STAGED, SUBJECT, TOKENS, open_record
+from memory_plugin.errors import SealError
+from memory_plugin.protocols import Sealer
+from memory_plugin.types import And, AnyOf, HasVector, Json, Not
+
+PROTECTION: dict[str, str] = {
+    "rotated": "A secret rotation per subject. Search results are unchanged. It stops off-the-shelf inversion tools. "
+    "It is obfuscation, not encryption: some 50 to 400 of your texts paired with their stored vectors undo it.",
+    "sealed": "AES-256-GCM. Qdrant never receives a usable vector; similarity is computed in your process. "
+    "Up to about 100,000 memories a subject.",
+    "plain": "Unencrypted. Whoever reads the disk or the API can recover most short memories.",
+}
+"""What each vector mode means; the words are those of docs/sealed-format.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What ``verify`` found.
+
+    Args:
+        memories: Chunks in the store.
+        subjects: Data subjects that own them.
+        failures: What is wrong, by point id: it does not open, or lacks a vector.
+    """
+
+    memories: int
+    subjects: int
+    failures: dict[str, str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.failures
+
+
+async def verify(engine: Engine) -> Verified:
+    """Open every record of every subject, and look for vectors that are missing."""
+    ours = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
+    sealers: dict[str, Sealer | None] = {}
+    failures: dict[str, str] = {}
+    memories = 0
+    async for point in scroll(engine, ours, payload=(SUBJECT, RECORD, TOKENS)):
+        memories += 1
+        subject = str(point.payload.get(SUBJECT))
+        if subject not in sealers:
+            sealers[subject] = await make_sealer(
+                engine.io, engine.keyring, engine.manifest.store, subject, create=False
+            )
+        sealer = sealers[subject]
+        try:
+            if sealer is None:
+                raise SealError(f"the key ring has no key of subject {subject}")
+            open_record(sealer, point.id, point.payload)
+            if TOKENS in point.payload:
+                sealer.open(point.id, "tokens", point.payload[TOKENS])
+        except SealError as error:
+            failures[point.id] = f"{type(error).__name__}: {error}"
+    if engine.settings.vectors != "sealed":
+        bare = And((ours, Not(HasVector(engine.dense))))
+        async for point in scroll(engine, bare, payload=()):
+            failures.setdefault(point.id, "it has no dense vector of the active space")
+    return Verified(memories, len(sealers), failures)
+
+
+async def describe(engine: Engine) -> dict[str, Json]:
+    """Where data and keys are, what protects what, which models, versions, sizes."""
+    manifest, settings = engine.manifest, engine.settings
+    identity = manifest.spaces[manifest.active]
+    stats = await engine.index.stats(engine.io)
+    sizes = await _sizes(engine)
+    return {
+        "store": manifest.store,
+        "format": manifest.format,
+        "data": engine.index.location,
+        "engine": engine.index.name,
+        "keys": engine.keyring.location,
+        "sealed": manifest.sealed,
+        "memories": sizes["memories"],
+        "subjects": sizes["subjects"],
+        "bytes": stats.get("bytes"),
+        "token_bytes": sizes["token_bytes"],
+        "record_bytes": sizes["record_bytes"],
+        "index": stats,
+        "models": {
+            "embedder": f"{identity.provider}:{identity.model}@{identity.revision[:12]}",
+            "dimension": identity.dimension,
+            "space": manifest.active,
+            "lexical": f"{lexical.IDENTITY}, {settings.language}",
+            "late_interaction": manifest.late,
+            "reranker": engine.reranker.model if engine.reranker is not None else None,
+        },
+        "protection": _protection(engine),
+        "settings": {
+            "filterable": list(settings.filterable),
+            "time_index": settings.time_index,
+            "vectors": settings.vectors,
+            "late_interaction": settings.late_interaction,
+            "language": settings.language,
+            "chunk_tokens": settings.chunk_tokens,
+        },
+    }
+
+
+async def _sizes(engine: Engine) -> dict[str, int]:
+    """Memories, subjects, and what their sealed parts take in Qdrant, in bytes of base64."""
+    sizes: Counter[str] = Counter(memories=0, subjects=0, token_bytes=0, record_bytes=0)
+    subjects = set()
+    where = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
+    async for point in scroll(engine, where, payload=(SUBJECT, RECORD, TOKENS)):
+        sizes["memories"] += 1
+        subjects.add(point.payload.get(SUBJECT))
+        sizes["token_bytes"] += len(str(point.payload.get(TOKENS, "")))
+        sizes["record_bytes"] += len(str(point.payload.get(RECORD, "")))
+    sizes["subjects"] = len(subjects)
+    return dict(sizes)
+
+
+def _protection(engine: Engine) -> dict[str, Json]:
+    if not engine.manifest.sealed:
+        return {"everything": "PLAINTEXT: nothing is encrypted. Whoever reads the disk or the API reads every memory."}
+    vectors = engine.settings.vectors
+    return {
+        "text, metadata, source, names, exact time": "AES-256-GCM under a key of the data subject, bound to its place",
+        "token vectors": "AES-256-GCM, likewise" if engine.settings.late_interaction else "not kept",
+        f"dense vectors ({vectors})": PROTECTION[vectors],
+        "lexical terms": "keyed hashes: which memories share a word shows, the word does not",
+        "filterable fields": "keyed hashes: which memories share a value shows, the value does not",
+        "days": "day numbers in the clear" if engine.settings.time_index == "day" else "sealed",
+        "not hidden": "how many memories a subject has, their sizes in steps, and when they are written and read",
+    }

@@ -1,0 +1,192 @@
+"""What users may give to ``add``, as one kind of value.  Pure.
+
+A string, a ``Document``, a ``Message``, a chat message as a mapping, or a list of any of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from memory_plugin import ids
+from memory_plugin.chunk import Pieces, chunk_document, chunk_message, message_context
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.settings import Settings
+from memory_plugin.types import Chunk, Document, Json, Message, Metadata
+
+Item: TypeAlias = "str | Document | Message | Mapping[str, object]"
+Items: TypeAlias = "Item | Sequence[Item]"
+
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One document or message, checked.
+
+    Args:
+        kind: "document" or "message".
+        text: Not empty, valid UTF-8.
+        source: Its name inside the namespace, or None: then its content is its identity.
+        time: As given, in UTC, or None.
+        metadata: Plain JSON.
+        role: Of a message.
+        name: Of a message's speaker.
+        markdown: Of a document.
+    """
+
+    kind: Literal["document", "message"]
+    text: str
+    source: str | None
+    time: datetime | None
+    metadata: dict[str, Json]
+    role: str | None = None
+    name: str | None = None
+    markdown: bool = False
+
+    def identity(self) -> tuple[str, str]:
+        """What makes it the same document when it is added again."""
+        if self.source is not None:
+            return "source", self.source
+        when = self.time.timestamp() if self.time else None
+        return "content", ids.canonical([self.kind, self.role, self.name, when, self.text]).decode()
+
+    def revision(self, chunk_tokens: int) -> str:
+        """What makes it an unchanged one."""
+        when = self.time.timestamp() if self.time else None
+        content: list[Json] = [self.text, self.role, self.name, when, self.metadata, self.markdown, chunk_tokens]
+        return ids.canonical(content).decode()
+
+    def chunks(self, pieces: Pieces, now: datetime, *, max_tokens: int) -> list[Chunk]:
+        """The passages to embed."""
+        if self.kind == "message":
+            context = message_context(self.name, self.role or "", self.time or now)
+            return chunk_message(self.text, context, pieces, max_tokens=max_tokens)
+        return chunk_document(self.text, pieces, max_tokens=max_tokens, markdown=self.markdown)
+
+
+def entries(
+    items: Items,
+    settings: Settings,
+    *,
+    source: str | None = None,
+    time: datetime | None = None,
+    metadata: Metadata | None = None,
+    markdown: bool = False,
+) -> list[Entry]:
+    """Everything given, checked before anything is written.
+
+    Args:
+        items: What to remember.
+        settings: For the longest text accepted.
+        source: Names the only item; refused for several.
+        time: For items that have none of their own.
+        metadata: For all items; an item's own keys win.
+        markdown: For strings.
+
+    Raises:
+        InvalidInputError: Something cannot be used; names the item.
+    """
+    several = not isinstance(items, str | Document | Message | Mapping)
+    given: Sequence[Item] = list(items) if several else [items]  # type: ignore[arg-type, list-item]
+    if source is not None and len(given) != 1:
+        raise InvalidInputError(f"source names one document, but {len(given)} items were given: give each its own")
+    shared = ids.metadata(metadata or {})
+    made = []
+    for number, item in enumerate(given):
+        try:
+            made.append(_entry(item, settings, source=source, time=time, shared=shared, markdown=markdown))
+        except InvalidInputError as error:
+            if not several:
+                raise
+            raise InvalidInputError(f"item {number} of {len(given)}: {error}; nothing was written") from error
+    return made
+
+
+def _entry(
+    item: Item,
+    settings: Settings,
+    *,
+    source: str | None,
+    time: datetime | None,
+    shared: dict[str, Json],
+    markdown: bool,
+) -> Entry:
+    if isinstance(item, str):
+        item = Document(item, markdown=markdown)
+    elif isinstance(item, Mapping):
+        item = message_of(item)
+    match item:
+        case Document():
+            own_source, text, role, name, kind = item.source, item.text, None, None, "document"
+            markdown = item.markdown
+        case Message():
+            own_source, text, role, name, kind = item.id, item.content, item.role, item.name, "message"
+            ids.utf8(role, "a message's role", limit=256)
+            if name is not None:
+                ids.utf8(name, "a message's name", limit=1024)
+            markdown = False
+        case _:
+            raise InvalidInputError(
+                f"add takes text, a Document, a Message or a chat message mapping, not {type(item).__name__}"
+            )
+    _require_text(text, settings.max_text_bytes)
+    source = own_source if own_source is not None else source
+    if source is not None and not ids.utf8(source, "source", limit=ids.MAX_SOURCE_BYTES):
+        raise InvalidInputError("source is empty: leave it out, and the content is the document's identity")
+    return Entry(
+        kind="message" if kind == "message" else "document",
+        text=text,
+        source=source,
+        time=ids.moment(item.time or time),
+        metadata={**shared, **ids.metadata(item.metadata)},
+        role=role,
+        name=name,
+        markdown=markdown,
+    )
+
+
+def message_of(item: Mapping[str, object]) -> Message:
+    """A chat message mapping, as chat APIs write it, as a ``Message``.
+
+    Keys: role, content (text, or parts of which the text ones are taken), and optionally name, time
+    or timestamp (a ``datetime`` or ISO 8601 text), id, metadata.
+
+    Raises:
+        InvalidInputError: A key is missing or has a value that cannot be used.
+    """
+    unknown = set(item) - {"role", "content", "name", "time", "timestamp", "id", "metadata"}
+    if "role" not in item or "content" not in item or unknown:
+        raise InvalidInputError(
+            "a chat message has the keys role and content, and may have name, time, id, metadata"
+            + (f"; it has {', '.join(sorted(map(str, unknown)))} too" if unknown else "")
+        )
+    content = item["content"]
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS]
+        content = "\n".join(part for part in parts if isinstance(part, str))
+    when = item.get("time", item.get("timestamp"))
+    if isinstance(when, str):
+        try:
+            when = datetime.fromisoformat(when)
+        except ValueError:
+            raise InvalidInputError(f"time is not ISO 8601: {when!r:.60}") from None
+    return Message(
+        role=item["role"],  # type: ignore[arg-type]
+        content=content,  # type: ignore[arg-type]
+        name=item.get("name"),  # type: ignore[arg-type]
+        time=when,  # type: ignore[arg-type]
+        id=item.get("id"),  # type: ignore[arg-type]
+        metadata=item.get("metadata") or {},  # type: ignore[arg-type]
+    )
+
+
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+def _require_text(text: object, limit: int) -> None:
+    ids.utf8(text, "the text", limit=limit)
+    if isinstance(text, str) and not text.strip().strip(_INVISIBLE).strip():
+        raise InvalidInputError("the text is empty: there is nothing to remember")

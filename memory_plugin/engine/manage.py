@@ -1,0 +1,301 @@
+"""Everything that is neither adding nor searching: get, list, count, facet, delete, forget."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from memory_plugin import ids
+from memory_plugin.engine.add import scroll
+from memory_plugin.engine.core import Engine
+from memory_plugin.engine.payload import DAY, DOCUMENT, PREFIXES, RECORD, SUBJECT, namespace_tag, open_record
+from memory_plugin.errors import InvalidInputError, KeyServiceError, MemoryNotFoundError, translate
+from memory_plugin.filters import MISSING, Blind, field_value, matches, scalar_key
+from memory_plugin.protocols import Sealer
+from memory_plugin.types import (
+    And,
+    AnyOf,
+    Filter,
+    Namespace,
+    Page,
+    Point,
+    PointId,
+    Range,
+    Record,
+    Scalar,
+)
+
+_FOREVER = 2**31
+
+
+# ── read ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def get(engine: Engine, namespace: Namespace, point: PointId) -> Record:
+    """One memory.
+
+    Raises:
+        MemoryNotFoundError: None of that id in that namespace.
+    """
+    sealer = await engine.sealer(namespace, create=False)
+    if sealer is not None and ids.is_point_id(point):
+        points = await engine.index.fetch(engine.io, [point], payload=(SUBJECT, PREFIXES, RECORD))
+        if points and _belongs(sealer, namespace, points[0]):
+            record = open_record(sealer, points[0].id, points[0].payload)
+            if record.namespace[: len(namespace)] == namespace:
+                return record
+    raise MemoryNotFoundError(f"no memory {point!r:.60} in namespace {namespace!r:.120}")
+
+
+def _belongs(sealer: Sealer, namespace: Namespace, point: Point) -> bool:
+    if point.payload.get(SUBJECT) != sealer.subject:
+        return False
+    prefixes = point.payload.get(PREFIXES) or []
+    return len(namespace) == 1 or (isinstance(prefixes, list) and namespace_tag(sealer, namespace) in prefixes)
+
+
+async def records(engine: Engine, sealer: Sealer, where: Blind, filter_: Filter | None) -> AsyncIterator[Record]:
+    """Every memory that satisfies the filter, in no order."""
+    async for point in scroll(engine, where.filter, payload=(RECORD,)):
+        record = open_record(sealer, point.id, point.payload)
+        if filter_ is None or matches(filter_, record):
+            yield record
+
+
+async def list_(
+    engine: Engine, namespace: Namespace, *, filter_: Filter | None, limit: int, after: str | None, newest_first: bool
+) -> Page:
+    """A page of memories in time order.
+
+    Raises:
+        InvalidInputError: ``limit`` or ``after`` is not valid.
+    """
+    if limit < 1:
+        raise InvalidInputError(f"limit must be at least 1, not {limit}")
+    sealer = await engine.sealer(namespace, create=False)
+    if sealer is None:
+        return Page(())
+    where = engine.within(sealer, namespace, filter_)
+    start = _cursor(after) if after is not None else None
+    sign = -1 if newest_first else 1
+    found: list[Record] = []
+    async for day in _days(engine, where, newest_first=newest_first):
+        if start is not None and day is not None and sign * day < sign * ids.day_of(start[0]):
+            continue
+        part = where if day is None else Blind(And((where.filter, Range(DAY, gte=day, lte=day))), where.exact)
+        of_day = [record async for record in records(engine, sealer, part, filter_)]
+        of_day.sort(key=_time_order, reverse=newest_first)
+        found += [
+            one
+            for one in of_day
+            if start is None or ((_time_order(one) > start) != newest_first and _time_order(one) != start)
+        ]
+        if len(found) > limit:
+            break
+    page = tuple(found[:limit])
+    return Page(page, _encode_cursor(page[-1]) if len(found) > limit else None)
+
+
+def _time_order(record: Record) -> tuple[float, str, int, str]:
+    return record.time.timestamp(), record.document, record.index, record.id
+
+
+async def _days(engine: Engine, where: Blind, *, newest_first: bool) -> AsyncIterator[int | None]:
+    """Days that have memories, in order; a single None where days are sealed."""
+    if engine.settings.time_index is None:
+        yield None
+        return
+    found = await engine.index.facet(engine.io, DAY, where.filter, limit=_FOREVER)
+    for day in sorted((int(day) for day, _ in found), reverse=newest_first):
+        yield day
+
+
+def _encode_cursor(record: Record) -> str:
+    return base64.urlsafe_b64encode(json.dumps(_time_order(record)).encode()).decode()
+
+
+def _cursor(text: str) -> tuple[float, str, int, str]:
+    try:
+        time, document, index, point = json.loads(base64.urlsafe_b64decode(text.encode()))
+        return float(time), str(document), int(index), str(point)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError("after is not the `next` of a page of this listing") from error
+
+
+async def count(engine: Engine, namespace: Namespace, filter_: Filter | None) -> int:
+    """How many memories (chunks) satisfy the filter, exactly."""
+    sealer = await engine.sealer(namespace, create=False)
+    if sealer is None:
+        return 0
+    where = engine.within(sealer, namespace, filter_)
+    if where.exact:
+        return await engine.index.count(engine.io, where.filter)
+    total = 0
+    async for _ in records(engine, sealer, where, filter_):
+        total += 1
+    return total
+
+
+async def facet(
+    engine: Engine, namespace: Namespace, field: str, *, filter_: Filter | None, limit: int
+) -> dict[Scalar, int]:
+    """How many memories have each value of a field, most frequent first.
+
+    A declared field is counted by Qdrant, another by opening every memory; the answer is the same.
+    """
+    ids.utf8(field, "a facet's field")
+    if limit < 1:
+        raise InvalidInputError(f"limit must be at least 1, not {limit}")
+    sealer = await engine.sealer(namespace, create=False)
+    if sealer is None:
+        return {}
+    where = engine.within(sealer, namespace, filter_)
+    if field not in engine.settings.filterable or not where.exact:
+        counts: Counter[str] = Counter()
+        values: dict[str, Scalar] = {}
+        async for record in records(engine, sealer, where, filter_):
+            found = _scalars(record, field)
+            counts.update(found)
+            values.update(found)
+        return {values[key]: number for key, number in counts.most_common(limit)}
+    key = engine.field_key(field)
+    tags = await engine.index.facet(engine.io, key, where.filter, limit=limit)
+    return {await _value(engine, sealer, field, AnyOf(key, (tag,)), str(tag)): number for tag, number in tags}
+
+
+def _scalars(record: Record, field: str) -> dict[str, Scalar]:
+    """The field's values by their keys."""
+    value = field_value(record, field)
+    if value is MISSING:
+        return {}
+    elements = value if isinstance(value, list) else [value]
+    return {scalar_key(one): one for one in elements if one is None or isinstance(one, str | int | float | bool)}
+
+
+async def _value(engine: Engine, sealer: Sealer, field: str, where: Filter, tag: str) -> Scalar:
+    """What a tag stands for: read from one memory that has it."""
+    scope = And((AnyOf(SUBJECT, (sealer.subject,)), where))
+    points, _ = await engine.index.scroll(engine.io, scope, limit=1, payload=(RECORD,))
+    if points:
+        for key, value in _scalars(open_record(sealer, points[0].id, points[0].payload), field).items():
+            if sealer.tag("field", field, key) == tag:
+                return value
+    raise MemoryNotFoundError(f"a value of {field!r:.60} was deleted while it was being counted: count again")
+
+
+# ── delete ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def delete(
+    engine: Engine,
+    namespace: Namespace,
+    *,
+    points: Sequence[PointId] | None,
+    source: str | None,
+    filter_: Filter | None,
+    everything: bool,
+) -> int:
+    """Delete memories of a namespace; how many chunks there were.
+
+    Exactly one of the four says which.
+
+    Raises:
+        InvalidInputError: None of them or several.
+    """
+    if sum((points is not None, source is not None, filter_ is not None, everything)) != 1:
+        raise InvalidInputError("delete needs exactly one of: ids, source=, filter=, everything=True")
+    sealer = await engine.sealer(namespace, create=False)
+    if sealer is None:
+        return 0
+    async with engine.writing:
+        if points is not None:
+            return await _delete_points(engine, sealer, namespace, points)
+        if source is not None:
+            tag = sealer.tag("document", *namespace, "source", source)
+            where = Blind(And((engine.scope(sealer, namespace), AnyOf(DOCUMENT, (tag,)))), exact=True)
+        else:
+            where = engine.within(sealer, namespace, filter_)
+        if where.exact:
+            number = await engine.index.count(engine.io, where.filter)
+            if number:
+                await engine.index.delete(engine.io, where.filter)
+            return number
+        found = [record.id async for record in records(engine, sealer, where, filter_)]
+        if found:
+            await engine.index.delete(engine.io, found)
+        return len(found)
+
+
+async def _delete_points(engine: Engine, sealer: Sealer, namespace: Namespace, points: Sequence[PointId]) -> int:
+    valid = [point for point in dict.fromkeys(points) if ids.is_point_id(point)]
+    found = await engine.index.fetch(engine.io, valid, payload=(SUBJECT, PREFIXES))
+    own = [point.id for point in found if _belongs(sealer, namespace, point)]
+    if own:
+        await engine.index.delete(engine.io, own)
+    return len(own)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What ``forget`` did, in words for people.
+
+    Args:
+        memories: Chunks deleted.
+        keys: Keys destroyed.
+        gone: What nobody can read any more.
+        remains: What is still on disk, and what it tells.
+    """
+
+    memories: int
+    keys: int
+    gone: tuple[str, ...]
+    remains: tuple[str, ...]
+
+
+async def forget(engine: Engine, namespace: Namespace) -> Forgotten:
+    """Destroy a data subject's key, then delete its points.
+
+    Raises:
+        InvalidInputError: The namespace has more than one part: only the subject owns a key.
+    """
+    if len(namespace) != 1:
+        raise InvalidInputError(
+            f"forget destroys the key of a whole data subject: forget({namespace[0]!r:.60}); "
+            "for a part of it use delete(namespace, everything=True)"
+        )
+    sealer = await engine.sealer(namespace, create=False)
+    if sealer is None:
+        return Forgotten(0, 0, ("There was nothing.",), ())
+    async with engine.writing:
+        where = engine.scope(sealer, namespace)
+        number = await engine.index.count(engine.io, where)
+        with translate(KeyServiceError, provider=engine.keyring.location):
+            keys = await engine.io.call(engine.keyring.destroy, sealer.subject)
+        engine.drop_sealer(sealer.subject)
+        await engine.index.delete(engine.io, where)
+        await engine.index.delete(engine.io, [sealer.point_id("head")])
+    return Forgotten(number, keys, *_report(engine, keys))
+
+
+def _report(engine: Engine, keys: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if not keys:
+        return (
+            ("The points are deleted: no search, list or count finds them.",),
+            ("This store is PLAINTEXT: Qdrant's files keep deleted texts until it rewrites them.",),
+        )
+    vectors = engine.settings.vectors
+    gone = (
+        "Texts, metadata, sources, names and token vectors: the key that opens them is destroyed, in Qdrant's "
+        "files, its write-ahead log and backups of them alike.",
+        "The points are deleted: no search, list or count finds them.",
+    )
+    remains = {
+        "rotated": "Rotated vectors and keyed term ids stay in Qdrant's files until it rewrites them.",
+        "plain": "PLAIN vectors stay in Qdrant's files until it rewrites them; most short texts can be guessed from them.",
+        "sealed": "Keyed term ids stay in Qdrant's files until it rewrites them.",
+    }
+    backup = f"A backup of the key ring ({engine.keyring.location}) made before now still opens backups of the store."
+    return gone, (remains[vectors], backup)

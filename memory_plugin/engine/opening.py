@@ -1,0 +1,174 @@
+"""Opening a store: make the collection, or check that it fits; then finish what a crash left."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from memory_plugin.chunk import Pieces
+from memory_plugin.engine.add import recover
+from memory_plugin.engine.core import STORE, Engine, dense_name, field_key, make_sealer, sparse_name
+from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
+from memory_plugin.errors import DecryptionError, KeyServiceError, ManifestMismatchError
+from memory_plugin.flow import IO
+from memory_plugin.ids import canonical
+from memory_plugin.lexical import IDENTITY
+from memory_plugin.manifest import FIXED_SETTINGS, Manifest, check, lexical_space, space
+from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, VectorIndex
+from memory_plugin.settings import Settings
+from memory_plugin.types import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a store is put together from.
+
+    Args:
+        index: Where points are kept.
+        embedder: Makes dense vectors.
+        late: Late interaction, or None.
+        reranker: A cross-encoder, or None.
+        pieces: The tokenizer that passages are cut with.
+        settings: As the caller gave them, or None for what the store was made with.
+        shares_tokens: Whether the embedder's token vectors are those that ``late`` scores.
+    """
+
+    index: VectorIndex
+    embedder: Embedder
+    late: LateInteraction | None
+    reranker: Reranker | None
+    pieces: Pieces
+    settings: Settings | None
+    shares_tokens: bool
+
+
+PROOF = "proof"
+"""Manifest key of the manifest, sealed."""
+
+NO_POINT = "00000000-0000-0000-0000-000000000000"
+
+
+def new_store_id() -> str:
+    """A random identity: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sealed: bool) -> Engine:
+    """Make or open the collection.
+
+    Args:
+        io: How to reach the world.
+        parts: The providers.
+        keyring: Keys of this store.
+        store: The store's identity, used when it is made now.
+        sealed: False for PLAINTEXT.
+
+    Raises:
+        ManifestMismatchError: The store was made with another model, format, key mode or settings.
+        KeyServiceError: The key ring is another store's.
+        DecryptionError: The manifest was changed by someone without the keys.
+        StoreLockedError: Another process has it open.
+    """
+    found = await parts.index.read_manifest(io)
+    if found is None:
+        settings = parts.settings or Settings()
+        manifest = _manifest(parts, settings, store, sealed=sealed)
+        store_sealer = await _store_sealer(io, keyring, store, create=True)
+        await _create(io, parts.index, manifest, settings, store_sealer)
+    else:
+        manifest = Manifest.from_json(found)
+        settings = _settings(manifest, parts.settings)
+        check(manifest, _manifest(parts, settings, manifest.store, sealed=sealed))
+        store_sealer = await _store_sealer(io, keyring, manifest.store, create=False)
+        _verify(store_sealer, manifest, found)
+    engine = Engine(
+        io=io,
+        index=parts.index,
+        embedder=parts.embedder,
+        late=parts.late if settings.late_interaction else None,
+        reranker=parts.reranker,
+        keyring=keyring,
+        pieces=parts.pieces,
+        settings=settings,
+        manifest=manifest,
+        store_sealer=store_sealer,
+        shares_tokens=parts.shares_tokens,
+    )
+    if found is not None and parts.index.exclusive:
+        await recover(engine)
+    return engine
+
+
+def _manifest(parts: Parts, settings: Settings, store: str, *, sealed: bool) -> Manifest:
+    identity = parts.embedder.identity
+    name = space(identity)
+    return Manifest(
+        store=store,
+        spaces={name: identity},
+        active=name,
+        lexical=lexical_space(IDENTITY, settings.language),
+        late=parts.late.model if parts.late is not None and settings.late_interaction else None,
+        sealed=sealed,
+        settings={name: _plain(getattr(settings, name)) for name in FIXED_SETTINGS},
+    )
+
+
+def _plain(value: object) -> Json:
+    return list(value) if isinstance(value, tuple) else value  # type: ignore[return-value]
+
+
+def _settings(manifest: Manifest, given: Settings | None) -> Settings:
+    """The caller's settings, with those that shape what is written taken from the manifest.
+
+    Raises:
+        ManifestMismatchError: The caller chose another value for one of those.
+    """
+    chosen = given or Settings()
+    default = Settings()
+    fixed: dict[str, object] = {}
+    for name in FIXED_SETTINGS:
+        kept = manifest.settings[name]
+        fixed[name] = tuple(kept) if isinstance(kept, list) else kept
+        mine = getattr(chosen, name)
+        if mine not in (getattr(default, name), fixed[name]):
+            raise ManifestMismatchError(
+                f"the store was made with {name}={fixed[name]!r}, it cannot be opened with {name}={mine!r}: "
+                "leave it out, or add the documents to a new store"
+            )
+    return replace(chosen, **fixed)  # type: ignore[arg-type]
+
+
+async def _create(io: IO, index: VectorIndex, manifest: Manifest, settings: Settings, sealer: Sealer) -> None:
+    identity = manifest.spaces[manifest.active]
+    dense = {} if settings.vectors == "sealed" else {dense_name(manifest.active): identity.dimension}
+    await index.create(
+        io,
+        {**manifest.to_json(), PROOF: sealer.seal(NO_POINT, PROOF, canonical(manifest.to_json()))},
+        dense=dense,
+        sparse=[sparse_name(manifest.lexical)],
+        keywords=[*KEYWORDS, *(field_key(sealer, name) for name in settings.filterable)],
+        integers=[DAY] if settings.time_index == "day" else [],
+        tenant=SUBJECT,
+    )
+
+
+async def _store_sealer(io: IO, keyring: KeyRing, store: str, *, create: bool) -> Sealer:
+    made = await make_sealer(io, keyring, store, STORE, create=create)
+    if made is None:
+        where = keyring.location
+        raise KeyServiceError(
+            f"the key ring {where} has no key of store {store}: open the store with the key ring that it was made with",
+            provider=where,
+        )
+    return made
+
+
+def _verify(sealer: Sealer, manifest: Manifest, found: Mapping[str, Json]) -> None:
+    """Refuse a manifest that was changed: it decides how vectors are protected.
+
+    Raises:
+        SealError: It was.
+    """
+    if sealer.open(NO_POINT, PROOF, found.get(PROOF)) != canonical(manifest.to_json()):
+        raise DecryptionError("the store's manifest was changed by someone without its keys: restore it from a backup")

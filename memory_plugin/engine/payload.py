@@ -1,0 +1,137 @@
+"""A record as the sealed payload of a point, and back.  Pure.
+
+Payload keys are short because each is stored with every point:
+
+====  ============================================================================
+t     subject tag, or what a point of our own is: "staged", "intent", "head"
+p     tags of the namespace's prefixes below the subject
+d     tag of the document
+r     tag of the document's revision
+n     how many chunks the revision has
+y     day number of the memory's time (absent with ``time_index=None``)
+f…    tags of a declared field's values
+e     sealed record
+m     sealed token vectors (absent without late interaction)
+====  ============================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from memory_plugin.errors import DecryptionError
+from memory_plugin.ids import canonical
+from memory_plugin.protocols import Sealer
+from memory_plugin.types import Json, Namespace, PointId, Record
+
+SUBJECT = "t"
+PREFIXES = "p"
+DOCUMENT = "d"
+REVISION = "r"
+CHUNKS = "n"
+DAY = "y"
+RECORD = "e"
+TOKENS = "m"
+
+STAGED = "staged"
+INTENT = "intent"
+HEAD = "head"
+
+KEYWORDS = (SUBJECT, PREFIXES, DOCUMENT)
+
+
+def encode(record: Record) -> bytes:
+    """The record as JSON, without what the point itself tells."""
+    full: dict[str, Json] = {
+        "ns": list(record.namespace),
+        "text": record.text,
+        "time": record.time.timestamp(),
+        "kind": record.kind,
+        "context": record.context,
+        "source": record.source,
+        "role": record.role,
+        "name": record.name,
+        "meta": dict(record.metadata),
+        "at": [record.start, record.end, record.index, record.chunks],
+        "doc": record.document,
+    }
+    return canonical({key: value for key, value in full.items() if value not in (None, "", {})})
+
+
+def decode(point: PointId, data: bytes) -> Record:
+    """The record that ``encode`` made.
+
+    Raises:
+        DecryptionError: It opened, but is no record of this format.
+    """
+    try:
+        found = json.loads(data)
+        start, end, index, chunks = found["at"]
+        return Record(
+            id=point,
+            namespace=tuple(found["ns"]),
+            text=found["text"],
+            time=datetime.fromtimestamp(found["time"], UTC),
+            kind=found["kind"],
+            context=found.get("context", ""),
+            source=found.get("source"),
+            role=found.get("role"),
+            name=found.get("name"),
+            metadata=found.get("meta", {}),
+            start=start,
+            end=end,
+            index=index,
+            chunks=chunks,
+            document=found["doc"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DecryptionError(f"the record of point {point} has an unknown form") from error
+
+
+def open_record(sealer: Sealer, point: PointId, payload: Mapping[str, Json]) -> Record:
+    """Open a point's record.
+
+    Raises:
+        SealError: It is not sealed, or not for this place.
+    """
+    return decode(point, sealer.open(point, "record", payload.get(RECORD)))
+
+
+def namespace_tag(sealer: Sealer, namespace: Namespace) -> str:
+    """The blind tag of a namespace below its subject."""
+    return sealer.tag("namespace", *namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a data subject as a whole, sealed in a point of its own.
+
+    Args:
+        passages: Passages ever indexed.
+        terms: Lexical terms in them, repetitions included.
+    """
+
+    passages: int = 0
+    terms: int = 0
+
+    @property
+    def average_length(self) -> float:
+        """Terms a passage."""
+        return self.terms / self.passages if self.passages else 1.0
+
+    def grown(self, lengths: list[int]) -> Head:
+        """With further passages of these lengths."""
+        return Head(self.passages + len(lengths), self.terms + sum(lengths))
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return canonical({"passages": self.passages, "terms": self.terms})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Head:
+        """From JSON."""
+        found = json.loads(data)
+        return cls(int(found["passages"]), int(found["terms"]))

@@ -1,0 +1,209 @@
+"""The filter algebra: how users build one, what it means on a record, and its blind form.  Pure.
+
+A filter names metadata fields; ``$role``, ``$name``, ``$source`` and ``$kind`` are the record's own.
+Fields that a store declares ``filterable`` are compared inside Qdrant, by keyed tags of their values;
+the others, ranges, and the hours of a time range are compared after opening.  The answer is the same;
+the second way opens more candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.ids import moment, utf8
+from memory_plugin.types import And, AnyOf, Filter, HasVector, Json, Not, Or, Range, Record, Scalar, TimeRange
+
+ALWAYS = And(())
+NEVER = Or(())
+DAY_SECONDS = 86_400
+
+
+def eq(field: str, value: Scalar) -> Filter:
+    """The field equals the value, or is a list that holds it."""
+    return any_of(field, (value,))
+
+
+def any_of(field: str, values: Iterable[Scalar]) -> Filter:
+    """The field equals one of the values, or is a list that holds one of them."""
+    found = tuple(values)
+    for value in found:
+        if value is not None and not isinstance(value, str | int | float | bool):
+            raise InvalidInputError(f"a filter compares text, numbers, booleans or None, not {type(value).__name__}")
+        if isinstance(value, str):
+            utf8(value, "a filter's value")
+    utf8(field, "a filter's field")
+    return AnyOf(field, found)
+
+
+def range_(
+    field: str, *, gte: float | None = None, gt: float | None = None, lte: float | None = None, lt: float | None = None
+) -> Filter:
+    """The field is a number inside the bounds."""
+    utf8(field, "a filter's field")
+    return Range(field, gte=gte, gt=gt, lte=lte, lt=lt)
+
+
+def time_range(since: datetime | None = None, until: datetime | None = None) -> Filter:
+    """The memory's time is ``since`` or later and before ``until``; both need a time zone."""
+    return TimeRange(moment(since, "since"), moment(until, "until"))
+
+
+def and_(*filters: Filter) -> Filter:
+    """All of them."""
+    return And(filters)
+
+
+def or_(*filters: Filter) -> Filter:
+    """At least one of them."""
+    return Or(filters)
+
+
+def not_(filter_: Filter) -> Filter:
+    """The opposite; also true where the field is missing."""
+    return Not(filter_)
+
+
+def matches(filter_: Filter, record: Record) -> bool:
+    """Whether the record satisfies the filter."""
+    match filter_:
+        case AnyOf(field, values):
+            wanted = {scalar_key(value) for value in values}
+            return any(key in wanted for key in _scalar_keys(field_value(record, field)))
+        case Range():
+            return any(_inside(filter_, value) for value in _elements(field_value(record, filter_.field)))
+        case TimeRange(since, until):
+            return (since is None or since <= record.time) and (until is None or record.time < until)
+        case And(filters):
+            return all(matches(one, record) for one in filters)
+        case Or(filters):
+            return any(matches(one, record) for one in filters)
+        case Not(inner):
+            return not matches(inner, record)
+        case HasVector():
+            raise InvalidInputError("HasVector is for indexes, not for records")
+
+
+MISSING = object()
+
+
+def field_value(record: Record, field: str) -> Json | object:
+    """The field of a record, or ``MISSING``."""
+    if field.startswith("$"):
+        own: dict[str, Json] = {
+            "$role": record.role,
+            "$name": record.name,
+            "$source": record.source,
+            "$kind": record.kind,
+        }
+        if field not in own:
+            raise InvalidInputError(f"{field} is no field of a record; those are {', '.join(own)}")
+        return own[field]
+    return record.metadata.get(field, MISSING)
+
+
+def scalar_key(value: Scalar) -> str:
+    """Equal values have equal keys, and only those: 1 is 1.0 but neither True nor "1"."""
+    if value is None:
+        return "z"
+    if isinstance(value, bool):
+        return f"b{value:d}"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return f"n{int(value)}"
+    return f"n{value!r}" if isinstance(value, float) else f"s{value}"
+
+
+def _elements(value: Json | object) -> list[object]:
+    if value is MISSING:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _scalar_keys(value: Json | object) -> list[str]:
+    return [scalar_key(one) for one in _elements(value) if one is None or isinstance(one, str | int | float | bool)]
+
+
+def value_keys(value: Json | object) -> list[str]:
+    """Distinct keys of a field's value, one for each element of a list, in order."""
+    return list(dict.fromkeys(_scalar_keys(value)))
+
+
+def _inside(bounds: Range, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (
+        (bounds.gte is None or value >= bounds.gte)
+        and (bounds.gt is None or value > bounds.gt)
+        and (bounds.lte is None or value <= bounds.lte)
+        and (bounds.lt is None or value < bounds.lt)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """A filter in an index's vocabulary.
+
+    Args:
+        filter: Matches at least every point that the original matches.
+        exact: Whether it matches no other, so that nothing has to be opened to tell.
+    """
+
+    filter: Filter
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blinder:
+    """Translates filters for one data subject.
+
+    Args:
+        declared: Fields with blind tags.
+        key: The payload key of a declared field.
+        tag: The tag of a value (as ``scalar_key``) of a field.
+        day: Payload key of the day number, or None where days are sealed.
+    """
+
+    declared: Collection[str]
+    key: Callable[[str], str]
+    tag: Callable[[str, str], str]
+    day: str | None
+
+    def blind(self, filter_: Filter, *, widen: bool = True) -> Blind:
+        """The filter in tags and day numbers.
+
+        Where a part cannot be told blind, it is taken as true under an even number of negations
+        (``widen``) and as false under an odd one, so that the whole never loses a point.
+        """
+        match filter_:
+            case AnyOf(field, values) if field in self.declared:
+                tags = tuple(self.tag(field, scalar_key(value)) for value in values)
+                return Blind(AnyOf(self.key(field), tags), exact=True)
+            case TimeRange(since, until) if self.day is not None:
+                return self._days(self.day, since, until, widen=widen)
+            case And(filters):
+                parts = [self.blind(one, widen=widen) for one in filters]
+                return Blind(And(tuple(part.filter for part in parts)), exact=all(part.exact for part in parts))
+            case Or(filters):
+                parts = [self.blind(one, widen=widen) for one in filters]
+                return Blind(Or(tuple(part.filter for part in parts)), exact=all(part.exact for part in parts))
+            case Not(inner):
+                part = self.blind(inner, widen=not widen)
+                return Blind(Not(part.filter), exact=part.exact)
+            case _:
+                return Blind(ALWAYS if widen else NEVER, exact=False)
+
+    @staticmethod
+    def _days(key: str, since: datetime | None, until: datetime | None, *, widen: bool) -> Blind:
+        first = last = None
+        exact = True
+        if since is not None:
+            first, rest = divmod(since.timestamp(), DAY_SECONDS)
+            exact = exact and rest == 0
+            first += 0 if widen or rest == 0 else 1
+        if until is not None:
+            last, rest = divmod(until.timestamp(), DAY_SECONDS)
+            exact = exact and rest == 0
+            last -= 0 if widen and rest > 0 else 1
+        return Blind(Range(key, gte=first, lte=last), exact=exact)

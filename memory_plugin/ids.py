@@ -1,0 +1,134 @@
+"""Names: what a namespace is, what makes two documents the same, canonical JSON.  Pure."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.types import Json, Metadata, Namespace
+
+NamespaceLike: TypeAlias = "str | tuple[str, ...]"
+"""One namespace; a string is sugar for one part."""
+NamespacesLike: TypeAlias = "NamespaceLike | Sequence[NamespaceLike]"
+"""One namespace, or a list of several."""
+
+MAX_PARTS = 16
+MAX_PART_BYTES = 1024
+MAX_SOURCE_BYTES = 4096
+MAX_METADATA_BYTES = 256 * 1024
+
+
+def utf8(text: object, what: str, *, limit: int | None = None) -> bytes:
+    """The text's UTF-8 bytes.
+
+    Raises:
+        InvalidInputError: It is no string, holds a lone surrogate, or is longer than ``limit`` bytes.
+    """
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{what} must be a string, not {type(text).__name__}")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"{what} holds a lone surrogate at character {error.start}: it was decoded wrongly; "
+            "decode its bytes with errors='replace', or drop the character"
+        ) from None
+    if limit is not None and len(data) > limit:
+        raise InvalidInputError(f"{what} is {len(data):,} bytes long; at most {limit:,} are accepted")
+    return data
+
+
+def namespace(value: NamespaceLike) -> Namespace:
+    """One namespace as a tuple of its parts.
+
+    Raises:
+        InvalidInputError: It is empty, not text, or too long.
+    """
+    parts = (value,) if isinstance(value, str) else value
+    if not isinstance(parts, tuple) or not parts:
+        raise InvalidInputError(
+            f"a namespace is a string or a tuple of strings, such as 'alice' or ('alice', 'session-7'), not {value!r:.100}"
+        )
+    if len(parts) > MAX_PARTS:
+        raise InvalidInputError(f"a namespace has at most {MAX_PARTS} parts, not {len(parts)}")
+    for part in parts:
+        if not utf8(part, "a part of a namespace", limit=MAX_PART_BYTES):
+            raise InvalidInputError("a part of a namespace is empty; every part names something")
+    return parts
+
+
+def namespaces(value: NamespacesLike) -> tuple[Namespace, ...]:
+    """One or several namespaces, without repetition and without those inside another of them.
+
+    Raises:
+        InvalidInputError: There is none, or one of them is not valid.
+    """
+    given = [value] if isinstance(value, str | tuple) else value
+    if not isinstance(given, list) or not given:
+        raise InvalidInputError("a read needs a namespace, or a list of several: nothing is ever read from all of them")
+    found = list(dict.fromkeys(namespace(one) for one in given))
+    return tuple(one for one in found if not any(one != other and one[: len(other)] == other for other in found))
+
+
+def canonical(value: Json | Mapping[str, Json]) -> bytes:
+    """Equal values have equal bytes: sorted keys, no spaces, UTF-8.
+
+    Raises:
+        InvalidInputError: It is no JSON value: an object, NaN, a lone surrogate, a key that is no string.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"not a JSON value: {error}") from error
+    return utf8(text, "a JSON value")
+
+
+def metadata(value: Metadata) -> dict[str, Json]:
+    """The metadata as a plain dictionary.
+
+    Raises:
+        InvalidInputError: It is no mapping of strings to JSON values, or too large.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidInputError("metadata is a mapping from strings to JSON values")
+    plain = dict(value)
+    if len(canonical(plain)) > MAX_METADATA_BYTES:
+        raise InvalidInputError(f"metadata is larger than {MAX_METADATA_BYTES:,} bytes: add it as a document")
+    return plain
+
+
+def moment(value: datetime | None, what: str = "time") -> datetime | None:
+    """The time in UTC.
+
+    Raises:
+        InvalidInputError: It has no time zone.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise InvalidInputError(f"{what} needs a time zone: datetime(…, tzinfo=timezone.utc), not {value!r:.80}")
+    return value.astimezone(UTC)
+
+
+def day(value: datetime) -> int:
+    """Days since 1970-01-01 in UTC."""
+    return day_of(value.timestamp())
+
+
+def day_of(timestamp: float) -> int:
+    """Days since 1970-01-01 in UTC of a POSIX time in seconds."""
+    return int(timestamp // 86_400)
+
+
+def is_point_id(value: object) -> bool:
+    """Whether the value is a UUID as this library writes them."""
+    if not isinstance(value, str) or len(value) != 36:
+        return False
+    try:
+        return str(uuid.UUID(value)) == value
+    except ValueError:
+        return False

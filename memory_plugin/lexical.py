@@ -1,0 +1,112 @@
+"""What the lexical index counts: words, stems, identifiers whole and in parts; BM25 weights.  Pure.
+
+A tokenizer that splits at ``_`` loses a third of the recall on identifiers; one that does not split
+at all cannot find a part.  So an identifier counts as itself and as its parts.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import Stemmer
+
+Language = Literal["english", "none"]
+
+IDENTITY = "words-1"
+"""Changes when the same text would give other terms; part of the lexical space's name."""
+
+K1 = 1.2
+B = 0.75
+
+# A word, or words joined by one of . - : / ' @ without a space: os.path.join, ZX-4471-B, a/b, it's.
+_COMPOUND = re.compile(r"\w+(?:(?:[.\-/'’@]|::)\w+)*")
+_WORD = re.compile(r"\w+")
+# fooBar → foo Bar, HTTPServer → HTTP Server, utf8 → utf 8, snake_case → snake case
+_PARTS = re.compile(r"[^\W\d_]+?(?=[A-Z][a-z]|(?<=[a-z])[A-Z]|\d|_|\b)|\d+|[^\W\d_]+")
+_SCRIPT_WITHOUT_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]+")
+
+STOP_WORDS = frozenset(
+    ["a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because", "been", "before", "being", "between", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "don", "down", "during", "each", "few", "for", "from", "further", "get", "had", "has", "have", "having", "he", "her", "here", "hers", "herself", "him", "himself", "his", "how", "i", "if", "in", "into", "is", "it", "its", "itself", "just", "ll", "m", "me", "more", "most", "my", "myself", "no", "nor", "not", "now", "of", "off", "on", "once", "only", "or", "other", "our", "ours", "ourselves", "out", "over", "own", "re", "s", "same", "she", "should", "so", "some", "such", "t", "than", "that", "the", "their", "theirs", "them", "themselves", "then", "there", "these", "they", "this", "those", "through", "to", "too", "under", "until", "up", "us", "ve", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you", "your", "yours", "yourself", "yourselves", "d"]
+)
+
+_local = threading.local()
+
+
+def _stemmer() -> Callable[[list[str]], list[str]]:
+    # A Snowball stemmer keeps state and must not be shared between threads.
+    if not hasattr(_local, "stem"):
+        _local.stem = Stemmer.Stemmer("english").stemWords
+    stem: Callable[[list[str]], list[str]] = _local.stem
+    return stem
+
+
+def terms(text: str, language: Language = "english") -> list[str]:
+    """The text's terms in order, repetitions included; empty for a text of stop words.
+
+    A plain word gives its stem.  A compound or an identifier gives itself, lower-cased, and the
+    stems of its parts.  Scripts without spaces give character pairs.
+    """
+    # The soft hyphen and zero-width characters would hide a word from whoever types it.
+    text = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
+    whole: list[str] = []
+    words: list[str] = []
+    for compound in _COMPOUND.findall(text):
+        simple = _WORD.findall(compound)
+        if len(simple) > 1 and not _elision(compound):
+            whole.append(compound.lower())
+        for word in simple:
+            parts = _PARTS.findall(word) if _composite(word) else []
+            if len(parts) > 1:
+                whole.append(word.lower())
+                words.extend(part.lower() for part in parts)
+            elif _SCRIPT_WITHOUT_SPACES.search(word):
+                whole.extend(_pairs(word))
+            else:
+                words.append(word.lower())
+    if language == "none":
+        return whole + words
+    kept = [word for word in words if word not in STOP_WORDS]
+    return whole + _stemmer()(kept)
+
+
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+
+
+def _elision(compound: str) -> bool:
+    return "'" in compound or "’" in compound
+
+
+def _composite(word: str) -> bool:
+    return not word.isalpha() or not (word.islower() or word.isupper() or word.istitle())
+
+
+def _pairs(word: str) -> list[str]:
+    return [word] if len(word) < 2 else [word[i : i + 2] for i in range(len(word) - 1)]
+
+
+def fragmentation(query: str) -> float:
+    """Share of the query's content words that are identifier-like, from 0 to 1.
+
+    Such a word has an inner ``_``, digit, dot, hyphen or capital, or is a number: its form is rare,
+    and a model that reads word pieces sees only fragments of it.
+    """
+    compounds = [word for word in _COMPOUND.findall(query) if word.lower() not in STOP_WORDS]
+    if not compounds:
+        return 0.0
+    rare = sum(1 for word in compounds if not _elision(word) and (len(_WORD.findall(word)) > 1 or _composite(word)))
+    return rare / len(compounds)
+
+
+def bm25_weights(counts: Mapping[str, int] | Counter[str], average_length: float) -> dict[str, float]:
+    """The document's side of BM25: tf (k1 + 1) / (tf + k1 (1 - b + b length / average length)).
+
+    Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009; Qdrant multiplies by IDF.
+    """
+    length = sum(counts.values())
+    norm = K1 * (1 - B + B * length / max(average_length, 1.0))
+    return {term: tf * (K1 + 1) / (tf + norm) for term, tf in counts.items()}

@@ -1,0 +1,124 @@
+"""What a collection was built with, kept with the data, and whether a store may open it.  Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from memory_plugin.errors import ManifestMismatchError
+from memory_plugin.ids import canonical
+from memory_plugin.types import Json, ModelIdentity
+
+FORMAT = 1
+"""Version of the payload layout.  A store refuses another."""
+
+FIXED_SETTINGS = ("filterable", "time_index", "vectors", "late_interaction", "language", "chunk_tokens")
+"""Settings that shape what is written."""
+
+
+def space(identity: ModelIdentity) -> str:
+    """The name of the model's space: 12 hex digits of the SHA-256 of its identity."""
+    return hashlib.sha256(canonical(asdict(identity))).hexdigest()[:12]
+
+
+def lexical_space(tokenizer: str, language: str) -> str:
+    """The name of a lexical space."""
+    return hashlib.sha256(canonical([tokenizer, language])).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a collection was built with.
+
+    Args:
+        store: Random identity of the store, bound into every envelope.
+        spaces: Every dense space that the collection has, by name.
+        active: The space that is searched.
+        lexical: The lexical space.
+        late: Model of the packed token vectors, or None.
+        sealed: False for a store that was made PLAINTEXT.
+        settings: The settings that shape what is written.
+        format: Version of the payload layout.
+    """
+
+    store: str
+    spaces: Mapping[str, ModelIdentity]
+    active: str
+    lexical: str
+    late: str | None
+    sealed: bool
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Json]:
+        """As kept with the data."""
+        return {
+            "format": self.format,
+            "store": self.store,
+            "spaces": {name: asdict(identity) for name, identity in self.spaces.items()},
+            "active": self.active,
+            "lexical": self.lexical,
+            "late": self.late,
+            "sealed": self.sealed,
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> Manifest:
+        """As read.
+
+        Raises:
+            ManifestMismatchError: Another format, or none at all.
+        """
+        found = value.get("format")
+        if found != FORMAT:
+            raise ManifestMismatchError(
+                f"the store has format {found!r}, this version reads format {FORMAT}: "
+                "open it with the version that made it, or export and add again"
+            )
+        try:
+            known: dict[str, Any] = {one.name: value[one.name] for one in fields(cls)}
+            spaces = {name: ModelIdentity(**identity) for name, identity in known["spaces"].items()}
+            manifest = cls(**{**known, "spaces": spaces})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ManifestMismatchError(f"the store's manifest is damaged: {type(error).__name__}: {error}") from error
+        if manifest.active not in spaces or any(space(one) != name for name, one in spaces.items()):
+            raise ManifestMismatchError("the store's manifest is damaged: its spaces do not fit their names")
+        return manifest
+
+
+def check(found: Manifest, wanted: Manifest) -> None:
+    """Whether a store may be opened with these models and this key mode.
+
+    Raises:
+        ManifestMismatchError: The model, the key mode, or the lexical or late models differ.
+    """
+    if found.sealed != wanted.sealed:
+        raise ManifestMismatchError(
+            "the store is encrypted: open it with its key ring, not with PLAINTEXT"
+            if found.sealed
+            else "the store was made with PLAINTEXT: open it with keyring=PLAINTEXT, or add its texts to a new one"
+        )
+    if found.active != wanted.active:
+        raise ManifestMismatchError(_other_model(found.spaces[found.active], wanted.spaces[wanted.active]))
+    for what, have, want in (("lexical", found.lexical, wanted.lexical), ("late", found.late, wanted.late)):
+        if have != want and want is not None:
+            raise ManifestMismatchError(f"the store's {what} space is {have}, this version or model makes {want}")
+
+
+def _other_model(have: ModelIdentity, want: ModelIdentity) -> str:
+    rows = [
+        f"  {one.name:16} {getattr(have, one.name)!s:32} {getattr(want, one.name)!s}"
+        + ("" if getattr(have, one.name) == getattr(want, one.name) else "   ←")
+        for one in fields(ModelIdentity)
+    ]
+    return "\n".join(
+        [
+            "the store's vectors were made by another model; the two must not meet:",
+            f"  {'':16} {'the store':32} opened with",
+            *rows,
+            "Open it with the model it was made with, or add its documents to a new store.",
+        ]
+    )

@@ -1,0 +1,620 @@
+"""``MemoryStore`` and ``AsyncMemoryStore``: one line a verb over the same engine.
+
+The two classes have the same verbs with the same arguments; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from memory_plugin import ids, registry
+from memory_plugin.crypto.kek import LocalKek
+from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
+from memory_plugin.engine.add import Progress
+from memory_plugin.engine.describe import Verified
+from memory_plugin.engine.entries import Items
+from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.opening import Parts, new_store_id, open_engine
+from memory_plugin.engine.search import Legs, Rerank
+from memory_plugin.engine.verbs import Verbs
+from memory_plugin.errors import StoreClosedError
+from memory_plugin.flow import IO, Blocking, OnLoop, run
+from memory_plugin.manifest import Manifest
+from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, VectorIndex
+from memory_plugin.settings import Settings
+from memory_plugin.tokens import DEFAULT_ENCODING
+from memory_plugin.types import (
+    Added,
+    Context,
+    Filter,
+    Json,
+    Metadata,
+    Page,
+    PointId,
+    Record,
+    Results,
+    Scalar,
+)
+
+KeySource: TypeAlias = "KeyRing | Callable[[str], KeyRing] | str | os.PathLike[str] | None"
+"""Where a store's keys are: a key ring; a function from the store's id to one; the path of a key file;
+"environment" for a key file whose KEK is in MEMORY_PLUGIN_KEK; ``PLAINTEXT``; or None for the default file."""
+
+LOCAL = "local"
+
+
+class _Opening:
+    """What both stores are made from, until the engine is open."""
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        embedder: Embedder | str,
+        reranker: Reranker | str | None,
+        late: LateInteraction | str | None,
+        keyring: KeySource,
+        settings: Settings | None,
+    ) -> None:
+        self._index = index
+        self._embedder = registry.embedder(embedder) if isinstance(embedder, str) else embedder
+        self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
+        self._late = registry.late_interaction(late) if isinstance(late, str) else late
+        self._keyring = keyring
+        self._settings = settings
+
+    async def open(self, io: IO) -> Verbs:
+        """Open the index, find the keys, make or check the collection."""
+        try:
+            found = await self._index.read_manifest(io)
+            store = Manifest.from_json(found).store if found is not None else new_store_id()
+            parts = Parts(
+                index=self._index,
+                embedder=self._embedder,
+                late=self._late,
+                reranker=self._reranker,
+                pieces=registry.pieces(self._embedder),
+                settings=self._settings,
+                shares_tokens=registry.shares_tokens(self._embedder, self._late),
+            )
+            keyring = key_ring(self._keyring, store)
+            return Verbs(await open_engine(io, parts, keyring, store, sealed=keyring is not PLAINTEXT))
+        except BaseException:
+            await self._index.close(io)
+            raise
+
+
+def key_ring(source: KeySource, store: str) -> KeyRing:
+    """The key ring of a store.
+
+    Args:
+        source: See ``KeySource``.
+        store: The store's id.
+    """
+    if source is None:
+        return FileKeyRing(default_key_file(store), store_id=store)
+    if source == "environment":
+        return FileKeyRing(default_key_file(store), store_id=store, kek=LocalKek.from_environment())
+    if isinstance(source, str | os.PathLike):
+        return FileKeyRing(source, store_id=store)
+    return source(store) if callable(source) else source
+
+
+def default_key_file(store: str) -> Path:
+    """Where a store's keys are unless told otherwise: the user's data directory, never the store's."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("memory-plugin", appauthor=False)) / "keys" / f"{store}.json"
+
+
+def index_at(location: str | os.PathLike[str], *, asynchronous: bool, collection: str) -> VectorIndex:
+    """The index at a place: a directory for the embedded engine, an http(s) address for a server."""
+    place = os.fspath(location)
+    if place.startswith(("http://", "https://")):
+        from memory_plugin.index.server import ServerIndex, connect
+
+        return ServerIndex(connect(place, asynchronous=asynchronous), collection)
+    from memory_plugin.index.edge import EdgeIndex
+
+    return EdgeIndex(place)
+
+
+class MemoryStore:
+    """A memory for agents: add what was said and written, ask for what matters.
+
+    Args:
+        index: Where points are kept.
+        embedder: Makes vectors; an object, or a name such as "local".
+        reranker: A cross-encoder that reads the best candidates, or None.
+        late: Re-ranks candidates by token vectors; "local", an object, or None.
+        keyring: Where the keys are; see ``KeySource``.
+        settings: How the store behaves; None for what it was made with.
+
+    Raises:
+        ManifestMismatchError: The store was made with another model, key mode, or settings.
+        KeyServiceError: The keys cannot be read, or are another store's.
+        StoreLockedError: Another process has it open.
+    """
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        embedder: Embedder | str = LOCAL,
+        *,
+        reranker: Reranker | str | None = LOCAL,
+        late: LateInteraction | str | None = LOCAL,
+        keyring: KeySource = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self._verbs = run(_Opening(index, embedder, reranker, late, keyring, settings).open(Blocking()))
+
+    @classmethod
+    def open(
+        cls,
+        location: str | os.PathLike[str],
+        *,
+        embedder: Embedder | str = LOCAL,
+        reranker: Reranker | str | None = LOCAL,
+        late: LateInteraction | str | None = LOCAL,
+        keyring: KeySource = None,
+        settings: Settings | None = None,
+        collection: str = "memory",
+    ) -> Self:
+        """Open the store at a directory (embedded Qdrant) or an http(s) address (a server), or make it.
+
+        Args:
+            location: A directory, or a Qdrant server's address.
+            embedder: See the class.
+            reranker: See the class.
+            late: See the class.
+            keyring: See the class.
+            settings: See the class.
+            collection: Name of the collection on a server.
+
+        Raises:
+            MemoryPluginError: As for the class.
+        """
+        index = index_at(location, asynchronous=False, collection=collection)
+        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+
+    def add(
+        self,
+        items: Items,
+        namespace: ids.NamespaceLike,
+        *,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+        markdown: bool = False,
+        progress: Progress | None = None,
+    ) -> Added:
+        """Remember texts, documents or messages; durable on return.
+
+        Adding the same twice changes nothing.  Adding another text under the same source replaces it.
+
+        Args:
+            items: A text, a ``Document``, a ``Message``, a chat message mapping, or a list of any.
+            namespace: Who it belongs to: "alice", or ("alice", "session-7").
+            source: What the one item is called inside the namespace.
+            time: When it was said or written; default now.
+            metadata: JSON values, kept sealed.
+            markdown: Whether a plain string is Markdown.
+            progress: Called with documents done and documents given.
+
+        Raises:
+            InvalidInputError: Something cannot be used; nothing was written.
+            EmbeddingError: The embedder failed; whole documents before it are kept.
+            IndexUnavailableError: Qdrant failed.
+        """
+        return run(
+            self._verbs.add(
+                items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+            )
+        )
+
+    def add_file(
+        self,
+        path: str | os.PathLike[str],
+        namespace: ids.NamespaceLike,
+        *,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+    ) -> Added:
+        """Remember a UTF-8 text file; adding it again after a change replaces it.
+
+        Args:
+            path: The file; .md is read as Markdown.
+            namespace: Who it belongs to.
+            source: What it is called; default its path as given.
+            time: Default: when the file was last written.
+            metadata: JSON values, kept sealed.
+
+        Raises:
+            InvalidInputError: It cannot be read, or is no text; nothing was written.
+        """
+        return run(self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata))
+
+    def search(
+        self,
+        query: str,
+        namespace: ids.NamespacesLike,
+        *,
+        limit: int = 10,
+        filter: Filter | None = None,  # noqa: A002 - the word that users look for
+        legs: Legs = "hybrid",
+        rerank: Rerank = "full",
+        per_document: int | None = None,
+        neighbours: int = 0,
+    ) -> Results:
+        """The memories that answer a query, best first, each with its rank and score at every stage.
+
+        Args:
+            query: A question, or words.
+            namespace: Where to look; a list looks in several at once.  A namespace holds those below it.
+            limit: Hits at most.
+            filter: See ``memory_plugin.filters``.
+            legs: "hybrid", or one leg alone.
+            rerank: Last stage to run: "none" (fusion), "late", or "full" (the cross-encoder, if there is one).
+            per_document: Hits of one document at most.
+            neighbours: Chunks of the same document to bring along on each side of a hit.
+
+        Raises:
+            InvalidInputError: The query, namespace or filter cannot be used.
+            EmbeddingError: The embedder failed.
+            RerankError: The reranker failed, and the settings say "raise".
+            SealError: A stored payload was tampered with, or its key is gone.
+        """
+        return run(
+            self._verbs.search(
+                query,
+                namespace,
+                limit=limit,
+                filter=filter,
+                legs=legs,
+                rerank=rerank,
+                per_document=per_document,
+                neighbours=neighbours,
+            )
+        )
+
+    def context(
+        self,
+        query: str,
+        namespace: ids.NamespacesLike,
+        *,
+        max_tokens: int = 1000,
+        limit: int = 20,
+        filter: Filter | None = None,  # noqa: A002
+        neighbours: int = 0,
+        encoding: str = DEFAULT_ENCODING,
+    ) -> Context:
+        """The memories that answer a query as text for a prompt, within a token budget, with citations.
+
+        Args:
+            query: A question, or words.
+            namespace: Where to look; a list looks in several at once.
+            max_tokens: Never exceeded.
+            limit: Hits to pack at most.
+            filter: See ``memory_plugin.filters``.
+            neighbours: Chunks of the same document to bring along on each side of a hit.
+            encoding: The tiktoken encoding to count with.
+
+        Raises:
+            InvalidInputError: ``max_tokens`` is not positive, or as ``search``.
+        """
+        return run(
+            self._verbs.context(
+                query,
+                namespace,
+                max_tokens=max_tokens,
+                limit=limit,
+                filter=filter,
+                neighbours=neighbours,
+                encoding=encoding,
+            )
+        )
+
+    def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:  # noqa: A002
+        """One memory by its id.
+
+        Raises:
+            MemoryNotFoundError: None of that id in that namespace.
+        """
+        return run(self._verbs.get(id, namespace))
+
+    def list(
+        self,
+        namespace: ids.NamespaceLike,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        limit: int = 100,
+        after: str | None = None,
+        newest_first: bool = False,
+    ) -> Page:
+        """A page of memories in time order.
+
+        Args:
+            namespace: Whose.
+            filter: See ``memory_plugin.filters``.
+            limit: Memories a page.
+            after: ``next`` of the page before.
+            newest_first: The other direction.
+
+        Raises:
+            InvalidInputError: ``after`` is not from such a listing.
+        """
+        return run(self._verbs.list(namespace, filter=filter, limit=limit, after=after, newest_first=newest_first))
+
+    def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None = None) -> int:  # noqa: A002
+        """How many memories (chunks) there are, exactly."""
+        return run(self._verbs.count(namespace, filter=filter))
+
+    def facet(
+        self,
+        field: str,
+        namespace: ids.NamespaceLike,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        limit: int = 100,
+    ) -> dict[Scalar, int]:
+        """How many memories have each value of a metadata field, most frequent first, exactly.
+
+        A field declared ``filterable`` is counted inside Qdrant; another by opening every memory.
+        """
+        return run(self._verbs.facet(field, namespace, filter=filter, limit=limit))
+
+    def delete(
+        self,
+        namespace: ids.NamespaceLike,
+        ids: PointId | Sequence[PointId] | None = None,
+        *,
+        source: str | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        everything: bool = False,
+    ) -> int:
+        """Delete memories; how many chunks there were.
+
+        Args:
+            namespace: Whose.
+            ids: These.
+            source: Or the document of that name.
+            filter: Or those that satisfy a filter.
+            everything: Or all of the namespace and those below it.
+
+        Raises:
+            InvalidInputError: None of the four is given, or several.
+        """
+        return run(self._verbs.delete(namespace, ids, source=source, filter=filter, everything=everything))
+
+    def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
+        """Destroy a data subject's key and delete its memories; says what is gone and what is not.
+
+        Raises:
+            InvalidInputError: The namespace has more than one part.
+        """
+        return run(self._verbs.forget(namespace))
+
+    def verify(self) -> Verified:
+        """Open every memory of every subject; says which do not open or lack a vector."""
+        return run(self._verbs.verify())
+
+    def describe(self) -> dict[str, Json]:
+        """Where data and keys are, what protects what, which models, versions, sizes."""
+        return run(self._verbs.describe())
+
+    def close(self) -> None:
+        """Let go of the store; twice is no error."""
+        run(self._verbs.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncMemoryStore:
+    """``MemoryStore`` on an event loop: the same verbs, awaited; opens at ``async with`` or its first verb.
+
+    Args:
+        index: See ``MemoryStore``.
+        embedder: See ``MemoryStore``.
+        reranker: See ``MemoryStore``.
+        late: See ``MemoryStore``.
+        keyring: See ``MemoryStore``.
+        settings: See ``MemoryStore``.
+    """
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        embedder: Embedder | str = LOCAL,
+        *,
+        reranker: Reranker | str | None = LOCAL,
+        late: LateInteraction | str | None = LOCAL,
+        keyring: KeySource = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self._io = OnLoop()
+        self._opening = _Opening(index, embedder, reranker, late, keyring, settings)
+        self._opened: Verbs | None = None
+        self._once = self._io.lock()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        location: str | os.PathLike[str],
+        *,
+        embedder: Embedder | str = LOCAL,
+        reranker: Reranker | str | None = LOCAL,
+        late: LateInteraction | str | None = LOCAL,
+        keyring: KeySource = None,
+        settings: Settings | None = None,
+        collection: str = "memory",
+    ) -> Self:
+        """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
+        index = index_at(location, asynchronous=True, collection=collection)
+        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+
+    async def _verbs(self) -> Verbs:
+        if self._opened is None:
+            async with self._once:
+                if self._closed:
+                    raise StoreClosedError("the store was closed: open it again")
+                if self._opened is None:
+                    self._opened = await self._opening.open(self._io)
+        return self._opened
+
+    async def add(
+        self,
+        items: Items,
+        namespace: ids.NamespaceLike,
+        *,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+        markdown: bool = False,
+        progress: Progress | None = None,
+    ) -> Added:
+        """See ``MemoryStore.add``."""
+        return await (await self._verbs()).add(
+            items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+        )
+
+    async def add_file(
+        self,
+        path: str | os.PathLike[str],
+        namespace: ids.NamespaceLike,
+        *,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+    ) -> Added:
+        """See ``MemoryStore.add_file``."""
+        return await (await self._verbs()).add_file(path, namespace, source=source, time=time, metadata=metadata)
+
+    async def search(
+        self,
+        query: str,
+        namespace: ids.NamespacesLike,
+        *,
+        limit: int = 10,
+        filter: Filter | None = None,  # noqa: A002 - the word that users look for
+        legs: Legs = "hybrid",
+        rerank: Rerank = "full",
+        per_document: int | None = None,
+        neighbours: int = 0,
+    ) -> Results:
+        """See ``MemoryStore.search``."""
+        return await (await self._verbs()).search(
+            query,
+            namespace,
+            limit=limit,
+            filter=filter,
+            legs=legs,
+            rerank=rerank,
+            per_document=per_document,
+            neighbours=neighbours,
+        )
+
+    async def context(
+        self,
+        query: str,
+        namespace: ids.NamespacesLike,
+        *,
+        max_tokens: int = 1000,
+        limit: int = 20,
+        filter: Filter | None = None,  # noqa: A002
+        neighbours: int = 0,
+        encoding: str = DEFAULT_ENCODING,
+    ) -> Context:
+        """See ``MemoryStore.context``."""
+        return await (await self._verbs()).context(
+            query,
+            namespace,
+            max_tokens=max_tokens,
+            limit=limit,
+            filter=filter,
+            neighbours=neighbours,
+            encoding=encoding,
+        )
+
+    async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:  # noqa: A002
+        """See ``MemoryStore.get``."""
+        return await (await self._verbs()).get(id, namespace)
+
+    async def list(
+        self,
+        namespace: ids.NamespaceLike,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        limit: int = 100,
+        after: str | None = None,
+        newest_first: bool = False,
+    ) -> Page:
+        """See ``MemoryStore.list``."""
+        return await (await self._verbs()).list(
+            namespace, filter=filter, limit=limit, after=after, newest_first=newest_first
+        )
+
+    async def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None = None) -> int:  # noqa: A002
+        """See ``MemoryStore.count``."""
+        return await (await self._verbs()).count(namespace, filter=filter)
+
+    async def facet(
+        self,
+        field: str,
+        namespace: ids.NamespaceLike,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        limit: int = 100,
+    ) -> dict[Scalar, int]:
+        """See ``MemoryStore.facet``."""
+        return await (await self._verbs()).facet(field, namespace, filter=filter, limit=limit)
+
+    async def delete(
+        self,
+        namespace: ids.NamespaceLike,
+        ids: PointId | Sequence[PointId] | None = None,
+        *,
+        source: str | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        everything: bool = False,
+    ) -> int:
+        """See ``MemoryStore.delete``."""
+        return await (await self._verbs()).delete(namespace, ids, source=source, filter=filter, everything=everything)
+
+    async def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
+        """See ``MemoryStore.forget``."""
+        return await (await self._verbs()).forget(namespace)
+
+    async def verify(self) -> Verified:
+        """See ``MemoryStore.verify``."""
+        return await (await self._verbs()).verify()
+
+    async def describe(self) -> dict[str, Json]:
+        """See ``MemoryStore.describe``."""
+        return await (await self._verbs()).describe()
+
+    async def close(self) -> None:
+        """See ``MemoryStore.close``."""
+        self._closed = True
+        if self._opened is not None:
+            await self._opened.close()
+
+    async def __aenter__(self) -> Self:
+        await self._verbs()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
