@@ -1,0 +1,273 @@
+"""A shard directory and its one owner: opening, making, writing durably, closing, and what a fork must not do."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypeAlias
+from weakref import WeakSet
+
+import qdrant_edge as qe
+
+from memory_plugin.errors import ForkedStoreError, IndexUnavailableError, StoreClosedError
+from memory_plugin.index import edge_codec as codec
+from memory_plugin.index import edge_files as files
+from memory_plugin.index.edge_files import PROVIDER, RESERVE_BYTES, SMALL_RESERVE_BYTES
+from memory_plugin.index.validate import Layout, pack_manifest, unpack_manifest
+from memory_plugin.types import Json
+
+Durability: TypeAlias = Literal["disk", "flush", "process"]
+DURABILITIES: tuple[Durability, ...] = ("disk", "flush", "process")
+
+
+class _Gate:
+    """Counts the calls that are inside; shutting it waits for them and lets no more in."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._condition = threading.Condition()
+        self._inside = 0
+        self._shut = False
+
+    def __enter__(self) -> None:
+        with self._condition:
+            if self._shut:
+                raise StoreClosedError(f"the store at {self._store} was closed")
+            self._inside += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._condition:
+            self._inside -= 1
+            self._condition.notify_all()
+
+    def shut(self) -> bool:
+        """Whether this call was the one that shut it."""
+        with self._condition:
+            first, self._shut = not self._shut, True
+            self._condition.wait_for(lambda: self._inside == 0)
+            return first
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What there is while a store is open."""
+
+    shard: qe.EdgeShard
+    lock: files.LockFile
+    wal: files.Wal
+    layout: Layout
+
+
+class ShardDirectory:
+    """The blocking half of ``EdgeIndex``: who may use the shard, and when a write counts.
+
+    Args:
+        path: The store's directory, absolute.
+        durability: When ``write`` returns.
+        search_threads: The engine's own threads.
+    """
+
+    def __init__(self, path: Path, durability: Durability, search_threads: int) -> None:
+        self.path = path
+        self.shard_path = path / "shard"
+        self.manifest_path = path / "manifest.json"
+        self._durability = durability
+        self._threads = search_threads
+        self._pid = os.getpid()
+        self._gate = _Gate(path)
+        self._opening = threading.Lock()
+        self._writing = threading.Lock()
+        self._opened: Opened | None = None
+        _LIVE.add(self)
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        # Before any lock: a thread that the fork did not copy may have held it.
+        if os.getpid() != self._pid:
+            raise ForkedStoreError(
+                f"the store at {self.path} was opened by process {self._pid} before it forked this one: "
+                "open it after the fork (gunicorn: no preload; multiprocessing: start method 'spawn')",
+                provider=PROVIDER,
+            )
+        with self._gate, codec.mapped(self.path):
+            yield
+
+    @contextmanager
+    def using(self) -> Iterator[Opened]:
+        """The open shard, opened and locked by the first who asks; it stays open meanwhile.
+
+        Raises:
+            ForkedStoreError: This is a child of the process that made this object.
+            StoreClosedError: It was closed.
+            StoreLockedError: Somebody else has it.
+            IndexUnavailableError: There is no store, or the engine failed.
+        """
+        with self._entered():
+            opened = self._open()
+            if opened is None:
+                raise IndexUnavailableError(f"there is no store at {self.path}: create it first", provider=PROVIDER)
+            yield opened
+
+    def _open(self) -> Opened | None:
+        if self._opened is None:
+            with self._opening:
+                if self._opened is None and self.manifest_path.is_file():
+                    lock = files.LockFile(self.path / "lock")
+                    try:
+                        layout, _ = self._manifest()
+                        self._opened = self._load(lock, layout)
+                    except BaseException:
+                        lock.release()
+                        raise
+        return self._opened
+
+    def _manifest(self) -> tuple[Layout, dict[str, Json]]:
+        text = self.manifest_path.read_bytes().decode("utf-8", "replace")
+        return unpack_manifest(text, str(self.manifest_path))
+
+    def _load(self, lock: files.LockFile, layout: Layout) -> Opened:
+        files.clear_leftovers(self.shard_path)
+        files.require_room(self.path, SMALL_RESERVE_BYTES)
+        config = qe.EdgeConfig(optimizers=codec.optimizers(), max_search_threads=self._threads)
+        shard = qe.EdgeShard.load(str(self.shard_path), config)
+        return Opened(shard, lock, files.Wal(self.shard_path / "wal"), layout)
+
+    def read_manifest(self) -> dict[str, Json] | None:
+        """The caller's manifest; None where there is no store."""
+        with self._entered():
+            return None if self._open() is None else self._manifest()[1]
+
+    def create(self, layout: Layout, manifest: Mapping[str, Json]) -> None:
+        """Make shard, payload indexes, and last the manifest: before it is there, there is no store."""
+        text = pack_manifest(layout, manifest)
+        with self._entered(), self._opening:
+            if self._opened is not None:
+                raise self._exists()
+            files.private_directory(self.path)
+            lock = files.LockFile(self.path / "lock")
+            try:
+                if self.manifest_path.exists():
+                    raise self._exists()
+                files.require_room(self.path, RESERVE_BYTES)
+                self._make_shard(layout)
+                opened = self._load(lock, layout)
+                try:
+                    files.write_durably(self.manifest_path, text)
+                except BaseException:
+                    opened.shard.close()
+                    raise
+                self._opened = opened
+            except BaseException:
+                lock.release()
+                raise
+
+    def _exists(self) -> IndexUnavailableError:
+        return IndexUnavailableError(
+            f"there is a store at {self.path} already: open it, or choose another directory", provider=PROVIDER
+        )
+
+    def _make_shard(self, layout: Layout) -> None:
+        """Make the shard aside and move it into place whole."""
+        partial = self.path / "shard.partial"
+        for leftover in (partial, self.shard_path):
+            if leftover.exists():
+                if leftover != partial:
+                    self._require_empty(leftover)
+                shutil.rmtree(leftover)
+        files.private_directory(partial)
+        shard = qe.EdgeShard.create(str(partial), codec.new_config(layout, self._threads))
+        for operation in codec.index_operations(layout):
+            shard.update(operation)
+        shard.flush()
+        shard.close()
+        files.sync_tree(partial)
+        partial.rename(self.shard_path)
+        files.sync_directory(self.path)
+
+    def _require_empty(self, leftover: Path) -> None:
+        """A shard without a manifest is one whose making was cut short, unless it holds points."""
+        shard = qe.EdgeShard.load(str(leftover))
+        points = shard.count(qe.CountRequest(exact=True))
+        shard.close()
+        if points:
+            raise IndexUnavailableError(
+                f"{leftover} holds {points} points but {self.manifest_path} is gone: restore it from a backup, "
+                "or move the directory away",
+                provider=PROVIDER,
+            )
+
+    def close(self) -> None:
+        """Wait for running calls, write out, unlock; nothing in a forked child."""
+        if os.getpid() != self._pid or not self._gate.shut():
+            return
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        with codec.mapped(self.path):
+            try:
+                opened.shard.flush()
+            finally:
+                try:
+                    opened.shard.close()
+                finally:
+                    opened.lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: neither hold the parent's locks nor ever write to its shard."""
+        opened = self._opened
+        if opened is None:
+            return
+        # Destroying the copy would flush it into files that the parent goes on writing: it must outlive the child.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened.shard))
+        files.abandon_descriptors(self.shard_path / "wal")
+        opened.lock.abandon()
+
+    def write(self, opened: Opened, operation: qe.UpdateOperation, room: int) -> None:
+        """Apply one operation, one log record, and return when it is durable.
+
+        Args:
+            opened: From ``using``.
+            operation: The engine's.
+            room: Bytes that must be free on the disk.
+
+        Raises:
+            IndexUnavailableError: Too little room; nothing was written.
+        """
+        with self._writing:
+            files.require_room(self.path, room)
+            opened.shard.update(operation)
+            if self._durability == "flush" or (self._durability == "disk" and sys.platform != "linux"):
+                opened.shard.flush()
+                return
+            if self._durability == "disk":
+                opened.wal.sync()
+            if opened.wal.long():
+                opened.shard.flush()
+
+    def write_manifest(self, manifest: Mapping[str, Json]) -> None:
+        """Replace the manifest in one step."""
+        with self.using() as opened, self._writing:
+            files.require_room(self.path, SMALL_RESERVE_BYTES)
+            files.write_durably(self.manifest_path, pack_manifest(opened.layout, manifest))
+
+
+_LIVE: WeakSet[ShardDirectory] = WeakSet()
+
+
+def _abandon_all() -> None:
+    for directory in list(_LIVE):
+        directory.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

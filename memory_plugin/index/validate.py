@@ -1,0 +1,301 @@
+"""What both indexes check before an engine sees it, so that a refused call has written nothing.
+
+Neither engine is all-or-nothing about bad input: a batch with one vector of a wrong length stores the points
+before it.  So every id, number and vector is looked at here first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from memory_plugin.errors import InvalidInputError, ManifestMismatchError
+from memory_plugin.types import Json, LegQuery, Point, PointId, SparseVector, Vector
+
+FORMAT = 1
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# A dot or a bracket in a key would be read as a path into nested values.
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_INT64 = 2**63
+_UINT32 = 2**32
+_MAX_DEPTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a collection was made with.
+
+    Args:
+        dense: Dimension by vector name.
+        sparse: Names of sparse vectors.
+        keywords: Payload keys with an exact-match index.
+        integers: Payload keys with an exact-match and range index.
+        tenant: The one of ``keywords`` that separates data subjects.
+    """
+
+    dense: Mapping[str, int]
+    sparse: tuple[str, ...]
+    keywords: tuple[str, ...]
+    integers: tuple[str, ...]
+    tenant: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can make.
+
+        Raises:
+            InvalidInputError: A name is no plain word or is used twice, a dimension is not positive, or the
+                tenant is not among the keywords.
+        """
+        names = [*self.dense, *self.sparse]
+        keys = [*self.keywords, *self.integers]
+        for name in (*names, *keys):
+            check_key(name)
+        if len(set(names)) < len(names) or len(set(keys)) < len(keys):
+            raise InvalidInputError("a vector name or a payload key is given twice")
+        if not names:
+            raise InvalidInputError("a collection needs at least one vector")
+        if any(size < 1 for size in self.dense.values()):
+            raise InvalidInputError("a dense vector's dimension must be 1 or more")
+        if self.tenant not in self.keywords:
+            raise InvalidInputError(f"the tenant key {self.tenant!r} must be one of the keywords")
+
+
+def pack_manifest(layout: Layout, manifest: Mapping[str, Json]) -> str:
+    """The layout and the caller's manifest as one JSON text.
+
+    Raises:
+        InvalidInputError: The manifest is not JSON.
+    """
+    shape = {
+        "dense": dict(layout.dense),
+        "sparse": list(layout.sparse),
+        "keywords": list(layout.keywords),
+        "integers": list(layout.integers),
+        "tenant": layout.tenant,
+    }
+    try:
+        return json.dumps({"index_format": FORMAT, "layout": shape, "manifest": dict(manifest)}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"a manifest must be JSON: {error}") from error
+
+
+def unpack_manifest(text: str, where: str) -> tuple[Layout, dict[str, Json]]:
+    """What ``pack_manifest`` packed.
+
+    Raises:
+        ManifestMismatchError: The text is damaged, or comes from something else or a newer version.
+    """
+    try:
+        whole = json.loads(text)
+        version = whole["index_format"]
+        shape = whole["layout"] if version == FORMAT else {}
+        manifest = whole["manifest"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestMismatchError(
+            f"the manifest at {where} is damaged or was not written by this library: restore it from a backup, "
+            "or choose another place"
+        ) from error
+    if version != FORMAT:
+        raise ManifestMismatchError(
+            f"the manifest at {where} has format {version!r}, this version reads {FORMAT}: upgrade memory-plugin"
+        )
+    try:
+        layout = Layout(
+            dense=dict(shape["dense"]),
+            sparse=tuple(shape["sparse"]),
+            keywords=tuple(shape["keywords"]),
+            integers=tuple(shape["integers"]),
+            tenant=shape["tenant"],
+        )
+        return layout, dict(manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestMismatchError(f"the manifest at {where} is damaged: restore it from a backup") from error
+
+
+def check_key(key: str) -> str:
+    """A payload key or a vector name that means itself in every engine's path language.
+
+    Raises:
+        InvalidInputError: It is no plain word.
+    """
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise InvalidInputError(f"{key!r} cannot be a key or vector name: 1 to 64 of A-Z a-z 0-9 _ -")
+    return key
+
+
+def check_ids(ids: Iterable[PointId]) -> list[PointId]:
+    """The ids, every one a UUID in its canonical form.
+
+    Raises:
+        InvalidInputError: One is not.
+    """
+    if isinstance(ids, str):
+        raise InvalidInputError("a sequence of point ids is needed, not one string")
+    checked = list(ids)
+    for point in checked:
+        if not isinstance(point, str) or not _UUID.fullmatch(point):
+            raise InvalidInputError(f"point id {point!r} is no UUID in canonical form (36 characters, lower case)")
+    return checked
+
+
+def check_limit(limit: int) -> int:
+    """A count of results.
+
+    Raises:
+        InvalidInputError: It is not positive.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidInputError(f"limit must be a whole number of 1 or more, not {limit!r}")
+    return limit
+
+
+def check_indexed(layout: Layout, key: str) -> str:
+    """A key that can be counted by value.
+
+    Raises:
+        InvalidInputError: It has no index.
+    """
+    if key not in layout.keywords and key not in layout.integers:
+        known = ", ".join([*layout.keywords, *layout.integers])
+        raise InvalidInputError(f"payload key {key!r} has no index to count by; there are: {known}")
+    return key
+
+
+def dense_vector(vector: Vector, size: int, what: str) -> Vector:
+    """The vector as float32, checked.
+
+    Raises:
+        InvalidInputError: It is no row of ``size`` finite numbers.
+    """
+    if isinstance(vector, SparseVector):
+        raise InvalidInputError(f"{what} is dense and was given a sparse vector")
+    try:
+        with np.errstate(over="ignore"):  # what overflows float32 is caught as infinite below
+            row = np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{what}: not a row of numbers") from error
+    if row.shape != (size,):
+        raise InvalidInputError(f"{what} has shape {row.shape}, this collection needs ({size},)")
+    if not np.isfinite(row).all():
+        raise InvalidInputError(f"{what} holds NaN or infinity")
+    return row
+
+
+def sparse_vector(vector: Vector | SparseVector, what: str) -> tuple[list[int], list[float]]:
+    """Indices and values, checked.
+
+    Raises:
+        InvalidInputError: It is not sparse, lengths differ, an index repeats or is no uint32, a value is not finite.
+    """
+    if not isinstance(vector, SparseVector):
+        raise InvalidInputError(f"{what} is sparse and was given a dense vector")
+    indices: list[object] = np.asarray(vector.indices).tolist()
+    values: list[float] = np.asarray(vector.values, dtype=np.float32).tolist()
+    if not isinstance(indices, list) or len(indices) != len(values) or len(set(indices)) != len(indices):
+        raise InvalidInputError(f"{what} needs distinct indices, one for each value")
+    if not all(type(index) is int and 0 <= index < _UINT32 for index in indices):
+        raise InvalidInputError(f"{what} has an index that is no 32 bit unsigned integer")
+    if not all(map(math.isfinite, values)):
+        raise InvalidInputError(f"{what} holds NaN or infinity")
+    return cast("list[int]", indices), values
+
+
+def check_payload(payload: Mapping[str, Json]) -> dict[str, Json]:
+    """The payload as a plain dictionary of JSON that both engines store without changing it.
+
+    Raises:
+        InvalidInputError: A key is no plain word, or a value is not JSON, not finite, beyond 64 bits, or not Unicode.
+    """
+    checked: dict[str, Json] = {}
+    for key, value in payload.items():
+        checked[check_key(key)] = value
+        _check_json(key, value, 0)
+    return checked
+
+
+def _check_json(key: str, value: object, depth: int) -> None:
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise InvalidInputError(f"payload {key!r} holds half of a surrogate pair, which is not Unicode text")
+    elif isinstance(value, int | float):  # bool is an int
+        # The embedded engine would turn a larger integer into a float, silently.
+        if not (-_INT64 <= value < _INT64 if isinstance(value, int) else math.isfinite(value)):
+            raise InvalidInputError(f"payload {key!r} holds {value!r}: neither 64 bits nor finite")
+    elif value is not None:
+        _check_nested(key, value, depth)
+
+
+def _check_nested(key: str, value: object, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise InvalidInputError(f"payload {key!r} is nested too deeply")
+    if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str):
+                raise InvalidInputError(f"payload {key!r} has a key that is no string: {name!r}")
+            _check_json(key, name, depth)
+        value = list(value.values())
+    if not isinstance(value, list):
+        raise InvalidInputError(f"payload {key!r} holds a {type(value).__name__}, which is not JSON")
+    for item in value:
+        _check_json(key, item, depth + 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """A point or a leg whose vectors were checked: dense rows, and sparse (indices, values)."""
+
+    id: PointId
+    payload: dict[str, Json]
+    dense: dict[str, Vector]
+    sparse: dict[str, tuple[list[int], list[float]]]
+
+
+def check_points(layout: Layout, points: Sequence[Point]) -> list[Checked]:
+    """Every point, ready to be handed to an engine.
+
+    Raises:
+        InvalidInputError: An id, a payload or a vector cannot be stored.
+    """
+    check_ids([point.id for point in points])
+    checked: list[Checked] = []
+    for point in points:
+        dense: dict[str, Vector] = {}
+        sparse: dict[str, tuple[list[int], list[float]]] = {}
+        for name, vector in point.vectors.items():
+            what = f"vector {name!r} of point {point.id}"
+            if name in layout.dense:
+                dense[name] = dense_vector(cast("Vector", vector), layout.dense[name], what)
+            elif name in layout.sparse:
+                sparse[name] = sparse_vector(vector, what)
+            else:
+                raise unknown_vector(layout, name)
+        checked.append(Checked(point.id, check_payload(point.payload), dense, sparse))
+    return checked
+
+
+def check_leg(layout: Layout, leg: LegQuery) -> Vector | tuple[list[int], list[float]]:
+    """A leg's query vector, ready for an engine.
+
+    Raises:
+        InvalidInputError: The name, the vector or the limit cannot be used.
+    """
+    check_limit(leg.limit)
+    what = f"the query for {leg.using!r}"
+    if leg.using in layout.dense:
+        return dense_vector(cast("Vector", leg.vector), layout.dense[leg.using], what)
+    if leg.using in layout.sparse:
+        return sparse_vector(leg.vector, what)
+    raise unknown_vector(layout, leg.using)
+
+
+def unknown_vector(layout: Layout, name: str) -> InvalidInputError:
+    """The error for a vector name that the collection does not have."""
+    return InvalidInputError(
+        f"no vector is called {name!r} here; there are: {', '.join([*layout.dense, *layout.sparse])}"
+    )
