@@ -7,6 +7,7 @@ with MemoryStore.open("./memory") as store:
     print(store.context("Where does Alice live now?", namespace="alice"))
 """
 
+from memory_plugin.async_store import AsyncMemoryStore
 from memory_plugin.crypto.kek import CallbackKek, LocalKek
 from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
 from memory_plugin.engine.describe import Verified
@@ -35,7 +36,7 @@ from memory_plugin.errors import (
 )
 from memory_plugin.filters import and_, any_of, eq, not_, or_, range_, time_range
 from memory_plugin.settings import Settings
-from memory_plugin.store import AsyncMemoryStore, MemoryStore
+from memory_plugin.store import MemoryStore
 from memory_plugin.types import (
     Added,
     Chunk,

@@ -7,6 +7,7 @@ speaker and day of a message, the heading path of a section.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -123,7 +124,7 @@ def _headings(text: str) -> list[_Heading]:
         lines.append(lines[-1] + len(line))
     tokens = MarkdownIt("commonmark").parse(text)
     found = []
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in itertools.pairwise(tokens):
         if opening.type == "heading_open" and opening.map:
             first, last = opening.map
             title = " ".join(inline.content.split())
@@ -132,7 +133,7 @@ def _headings(text: str) -> list[_Heading]:
 
 
 def _path(headings: list[_Heading], start: int) -> str:
-    """Titles of the headings above an offset, outermost first: "Guide > Install\n"."""
+    """Titles of the headings above an offset, outermost first, as a line: "Guide > Install"."""
     path: list[_Heading] = []
     for heading in headings:
         if heading.end > start:

@@ -51,7 +51,8 @@ def namespace(value: NamespaceLike) -> Namespace:
     parts = (value,) if isinstance(value, str) else value
     if not isinstance(parts, tuple) or not parts:
         raise InvalidInputError(
-            f"a namespace is a string or a tuple of strings, such as 'alice' or ('alice', 'session-7'), not {value!r:.100}"
+            "a namespace is a string or a tuple of strings, such as 'alice' or ('alice', 'session-7'), "
+            f"not {value!r:.100}"
         )
     if len(parts) > MAX_PARTS:
         raise InvalidInputError(f"a namespace has at most {MAX_PARTS} parts, not {len(parts)}")

@@ -31,7 +31,17 @@ _PARTS = re.compile(r"[^\W\d_]+?(?=[A-Z][a-z]|(?<=[a-z])[A-Z]|\d|_|\b)|\d+|[^\W\
 _SCRIPT_WITHOUT_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]+")
 
 STOP_WORDS = frozenset(
-    ["a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because", "been", "before", "being", "between", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "don", "down", "during", "each", "few", "for", "from", "further", "get", "had", "has", "have", "having", "he", "her", "here", "hers", "herself", "him", "himself", "his", "how", "i", "if", "in", "into", "is", "it", "its", "itself", "just", "ll", "m", "me", "more", "most", "my", "myself", "no", "nor", "not", "now", "of", "off", "on", "once", "only", "or", "other", "our", "ours", "ourselves", "out", "over", "own", "re", "s", "same", "she", "should", "so", "some", "such", "t", "than", "that", "the", "their", "theirs", "them", "themselves", "then", "there", "these", "they", "this", "those", "through", "to", "too", "under", "until", "up", "us", "ve", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you", "your", "yours", "yourself", "yourselves", "d"]
+    " ".join(
+        (
+            "a about after again all also am an and any are as at be because been before being between both but by",
+            "can could d did do does doing don down during each few for from further get had has have having he her",
+            "here hers herself him himself his how i if in into is it its itself just ll m me more most my myself no",
+            "nor not now of off on once only or other our ours ourselves out over own re s same she should so some",
+            "such t than that the their theirs them themselves then there these they this those through to too under",
+            "until up us ve very was we were what when where which while who whom whose why will with would you your",
+            "yours yourself yourselves",
+        )
+    ).split()
 )
 
 _local = threading.local()

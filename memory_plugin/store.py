@@ -1,31 +1,22 @@
-"""``MemoryStore`` and ``AsyncMemoryStore``: one line a verb over the same engine.
-
-The two classes have the same verbs with the same arguments; a test holds them to it.
-"""
+"""``MemoryStore``: one line a verb over the engine, without an event loop."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self
 
-from memory_plugin import ids, registry
-from memory_plugin.crypto.kek import LocalKek
-from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
+from memory_plugin import ids
+from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
-from memory_plugin.engine.opening import Parts, new_store_id, open_engine
 from memory_plugin.engine.search import Legs, Rerank
-from memory_plugin.engine.verbs import Verbs
-from memory_plugin.errors import StoreClosedError
-from memory_plugin.flow import IO, Blocking, OnLoop, run
-from memory_plugin.manifest import Manifest
-from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, VectorIndex
+from memory_plugin.flow import Blocking, run
+from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
 from memory_plugin.types import (
@@ -40,87 +31,6 @@ from memory_plugin.types import (
     Results,
     Scalar,
 )
-
-KeySource: TypeAlias = "KeyRing | Callable[[str], KeyRing] | str | os.PathLike[str] | None"
-"""Where a store's keys are: a key ring; a function from the store's id to one; the path of a key file;
-"environment" for a key file whose KEK is in MEMORY_PLUGIN_KEK; ``PLAINTEXT``; or None for the default file."""
-
-LOCAL = "local"
-
-
-class _Opening:
-    """What both stores are made from, until the engine is open."""
-
-    def __init__(
-        self,
-        index: VectorIndex,
-        embedder: Embedder | str,
-        reranker: Reranker | str | None,
-        late: LateInteraction | str | None,
-        keyring: KeySource,
-        settings: Settings | None,
-    ) -> None:
-        self._index = index
-        self._embedder = registry.embedder(embedder) if isinstance(embedder, str) else embedder
-        self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
-        self._late = registry.late_interaction(late) if isinstance(late, str) else late
-        self._keyring = keyring
-        self._settings = settings
-
-    async def open(self, io: IO) -> Verbs:
-        """Open the index, find the keys, make or check the collection."""
-        try:
-            found = await self._index.read_manifest(io)
-            store = Manifest.from_json(found).store if found is not None else new_store_id()
-            parts = Parts(
-                index=self._index,
-                embedder=self._embedder,
-                late=self._late,
-                reranker=self._reranker,
-                pieces=registry.pieces(self._embedder),
-                settings=self._settings,
-                shares_tokens=registry.shares_tokens(self._embedder, self._late),
-            )
-            keyring = key_ring(self._keyring, store)
-            return Verbs(await open_engine(io, parts, keyring, store, sealed=keyring is not PLAINTEXT))
-        except BaseException:
-            await self._index.close(io)
-            raise
-
-
-def key_ring(source: KeySource, store: str) -> KeyRing:
-    """The key ring of a store.
-
-    Args:
-        source: See ``KeySource``.
-        store: The store's id.
-    """
-    if source is None:
-        return FileKeyRing(default_key_file(store), store_id=store)
-    if source == "environment":
-        return FileKeyRing(default_key_file(store), store_id=store, kek=LocalKek.from_environment())
-    if isinstance(source, str | os.PathLike):
-        return FileKeyRing(source, store_id=store)
-    return source(store) if callable(source) else source
-
-
-def default_key_file(store: str) -> Path:
-    """Where a store's keys are unless told otherwise: the user's data directory, never the store's."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("memory-plugin", appauthor=False)) / "keys" / f"{store}.json"
-
-
-def index_at(location: str | os.PathLike[str], *, asynchronous: bool, collection: str) -> VectorIndex:
-    """The index at a place: a directory for the embedded engine, an http(s) address for a server."""
-    place = os.fspath(location)
-    if place.startswith(("http://", "https://")):
-        from memory_plugin.index.server import ServerIndex, connect
-
-        return ServerIndex(connect(place, asynchronous=asynchronous), collection)
-    from memory_plugin.index.edge import EdgeIndex
-
-    return EdgeIndex(place)
 
 
 class MemoryStore:
@@ -150,7 +60,7 @@ class MemoryStore:
         keyring: KeySource = None,
         settings: Settings | None = None,
     ) -> None:
-        self._verbs = run(_Opening(index, embedder, reranker, late, keyring, settings).open(Blocking()))
+        self._verbs = run(Assembly(index, embedder, reranker, late, keyring, settings).open(Blocking()))
 
     @classmethod
     def open(
@@ -418,203 +328,3 @@ class MemoryStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class AsyncMemoryStore:
-    """``MemoryStore`` on an event loop: the same verbs, awaited; opens at ``async with`` or its first verb.
-
-    Args:
-        index: See ``MemoryStore``.
-        embedder: See ``MemoryStore``.
-        reranker: See ``MemoryStore``.
-        late: See ``MemoryStore``.
-        keyring: See ``MemoryStore``.
-        settings: See ``MemoryStore``.
-    """
-
-    def __init__(
-        self,
-        index: VectorIndex,
-        embedder: Embedder | str = LOCAL,
-        *,
-        reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
-        keyring: KeySource = None,
-        settings: Settings | None = None,
-    ) -> None:
-        self._io = OnLoop()
-        self._opening = _Opening(index, embedder, reranker, late, keyring, settings)
-        self._opened: Verbs | None = None
-        self._once = self._io.lock()
-        self._closed = False
-
-    @classmethod
-    def open(
-        cls,
-        location: str | os.PathLike[str],
-        *,
-        embedder: Embedder | str = LOCAL,
-        reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
-        keyring: KeySource = None,
-        settings: Settings | None = None,
-        collection: str = "memory",
-    ) -> Self:
-        """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
-        index = index_at(location, asynchronous=True, collection=collection)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
-
-    async def _verbs(self) -> Verbs:
-        if self._opened is None:
-            async with self._once:
-                if self._closed:
-                    raise StoreClosedError("the store was closed: open it again")
-                if self._opened is None:
-                    self._opened = await self._opening.open(self._io)
-        return self._opened
-
-    async def add(
-        self,
-        items: Items,
-        namespace: ids.NamespaceLike,
-        *,
-        source: str | None = None,
-        time: datetime | None = None,
-        metadata: Metadata | None = None,
-        markdown: bool = False,
-        progress: Progress | None = None,
-    ) -> Added:
-        """See ``MemoryStore.add``."""
-        return await (await self._verbs()).add(
-            items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
-        )
-
-    async def add_file(
-        self,
-        path: str | os.PathLike[str],
-        namespace: ids.NamespaceLike,
-        *,
-        source: str | None = None,
-        time: datetime | None = None,
-        metadata: Metadata | None = None,
-    ) -> Added:
-        """See ``MemoryStore.add_file``."""
-        return await (await self._verbs()).add_file(path, namespace, source=source, time=time, metadata=metadata)
-
-    async def search(
-        self,
-        query: str,
-        namespace: ids.NamespacesLike,
-        *,
-        limit: int = 10,
-        filter: Filter | None = None,  # noqa: A002 - the word that users look for
-        legs: Legs = "hybrid",
-        rerank: Rerank = "full",
-        per_document: int | None = None,
-        neighbours: int = 0,
-    ) -> Results:
-        """See ``MemoryStore.search``."""
-        return await (await self._verbs()).search(
-            query,
-            namespace,
-            limit=limit,
-            filter=filter,
-            legs=legs,
-            rerank=rerank,
-            per_document=per_document,
-            neighbours=neighbours,
-        )
-
-    async def context(
-        self,
-        query: str,
-        namespace: ids.NamespacesLike,
-        *,
-        max_tokens: int = 1000,
-        limit: int = 20,
-        filter: Filter | None = None,  # noqa: A002
-        neighbours: int = 0,
-        encoding: str = DEFAULT_ENCODING,
-    ) -> Context:
-        """See ``MemoryStore.context``."""
-        return await (await self._verbs()).context(
-            query,
-            namespace,
-            max_tokens=max_tokens,
-            limit=limit,
-            filter=filter,
-            neighbours=neighbours,
-            encoding=encoding,
-        )
-
-    async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:  # noqa: A002
-        """See ``MemoryStore.get``."""
-        return await (await self._verbs()).get(id, namespace)
-
-    async def list(
-        self,
-        namespace: ids.NamespaceLike,
-        *,
-        filter: Filter | None = None,  # noqa: A002
-        limit: int = 100,
-        after: str | None = None,
-        newest_first: bool = False,
-    ) -> Page:
-        """See ``MemoryStore.list``."""
-        return await (await self._verbs()).list(
-            namespace, filter=filter, limit=limit, after=after, newest_first=newest_first
-        )
-
-    async def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None = None) -> int:  # noqa: A002
-        """See ``MemoryStore.count``."""
-        return await (await self._verbs()).count(namespace, filter=filter)
-
-    async def facet(
-        self,
-        field: str,
-        namespace: ids.NamespaceLike,
-        *,
-        filter: Filter | None = None,  # noqa: A002
-        limit: int = 100,
-    ) -> dict[Scalar, int]:
-        """See ``MemoryStore.facet``."""
-        return await (await self._verbs()).facet(field, namespace, filter=filter, limit=limit)
-
-    async def delete(
-        self,
-        namespace: ids.NamespaceLike,
-        ids: PointId | Sequence[PointId] | None = None,
-        *,
-        source: str | None = None,
-        filter: Filter | None = None,  # noqa: A002
-        everything: bool = False,
-    ) -> int:
-        """See ``MemoryStore.delete``."""
-        return await (await self._verbs()).delete(namespace, ids, source=source, filter=filter, everything=everything)
-
-    async def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
-        """See ``MemoryStore.forget``."""
-        return await (await self._verbs()).forget(namespace)
-
-    async def verify(self) -> Verified:
-        """See ``MemoryStore.verify``."""
-        return await (await self._verbs()).verify()
-
-    async def describe(self) -> dict[str, Json]:
-        """See ``MemoryStore.describe``."""
-        return await (await self._verbs()).describe()
-
-    async def close(self) -> None:
-        """See ``MemoryStore.close``."""
-        self._closed = True
-        if self._opened is not None:
-            await self._opened.close()
-
-    async def __aenter__(self) -> Self:
-        await self._verbs()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

@@ -102,6 +102,6 @@ def _table_directory(encoding: str) -> Path | None:
     candidates = [Path(place) for place in places if place]
     candidates.append(Path(tempfile.gettempdir()) / "data-gym-cache")
     package = importlib.util.find_spec("llama_index")
-    for root in (package.submodule_search_locations or []) if package else []:
-        candidates.append(Path(root) / "core" / "_static" / "tiktoken_cache")
+    roots = (package.submodule_search_locations or []) if package else []
+    candidates.extend(Path(root) / "core" / "_static" / "tiktoken_cache" for root in roots)
     return next((place for place in candidates if (place / name).is_file()), None)

@@ -13,16 +13,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias, overload
 
-import numpy as np
-from numpy.typing import NDArray
+from memory_plugin.conditions import And as And
+from memory_plugin.conditions import AnyOf as AnyOf
+from memory_plugin.conditions import Filter as Filter
+from memory_plugin.conditions import HasVector as HasVector
+from memory_plugin.conditions import Not as Not
+from memory_plugin.conditions import Or as Or
+from memory_plugin.conditions import Range as Range
+from memory_plugin.conditions import Scalar as Scalar
+from memory_plugin.conditions import TimeRange as TimeRange
+from memory_plugin.vectors import Embeddings as Embeddings
+from memory_plugin.vectors import InputType as InputType
+from memory_plugin.vectors import Matrix as Matrix
+from memory_plugin.vectors import ModelIdentity as ModelIdentity
+from memory_plugin.vectors import SparseVector as SparseVector
+from memory_plugin.vectors import TokenVectors as TokenVectors
+from memory_plugin.vectors import Vector as Vector
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Metadata: TypeAlias = Mapping[str, Json]
-Vector: TypeAlias = NDArray[np.float32]
-"""A dense vector, shape (dimension,)."""
-Matrix: TypeAlias = NDArray[np.float32]
-"""Row vectors, shape (n, dimension)."""
-InputType: TypeAlias = Literal["query", "document"]
 PointId: TypeAlias = str
 """A UUID in its canonical 36 character form."""
 Namespace: TypeAlias = tuple[str, ...]
@@ -73,77 +82,6 @@ class Message:
     metadata: Metadata = field(default_factory=dict)
 
 
-# ── models ────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """Everything that decides which space a model's vectors live in.
-
-    Two models whose identities differ in any field make vectors that must never meet.
-
-    Args:
-        provider: "local", "openai", …
-        model: The vendor's name of the model.
-        revision: A version or the SHA-256 of the weights.
-        dimension: Length of a vector.
-        normalized: Whether vectors have unit length.
-        query_prefix: What is put before a query ("" for none).
-        document_prefix: What is put before a document.
-        output_type: Element type that the model returns: "float32", "int8", …
-    """
-
-    provider: str
-    model: str
-    revision: str
-    dimension: int
-    normalized: bool = True
-    query_prefix: str = ""
-    document_prefix: str = ""
-    output_type: str = "float32"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TokenVectors:
-    """A text as its word pieces see it in context.
-
-    Args:
-        ids: Vocabulary ids, shape (tokens,), uint16.
-        vectors: Last hidden states, each of unit length, shape (tokens, dimension), float32.
-    """
-
-    ids: NDArray[np.uint16]
-    vectors: Matrix
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings:
-    """What an embedder returns for n texts, in input order.
-
-    Args:
-        vectors: Shape (n, dimension), float32.
-        tokens: Each text's token vectors, for late interaction; None when the model gives none.
-        billed_tokens: What a vendor charged for, or None.
-    """
-
-    vectors: Matrix
-    tokens: tuple[TokenVectors, ...] | None = None
-    billed_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SparseVector:
-    """Term weights.
-
-    Args:
-        indices: Distinct term ids, shape (terms,), uint32.
-        values: Weights, shape (terms,), float32.
-    """
-
-    indices: NDArray[np.uint32]
-    values: NDArray[np.float32]
-
-
 # ── the add arrow ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -185,70 +123,6 @@ class Point:
     id: PointId
     payload: Mapping[str, Json]
     vectors: Mapping[str, Vector | SparseVector] = field(default_factory=dict)
-
-
-# ── filters ───────────────────────────────────────────────────────────────────────────────────────
-# One algebra for two vocabularies: users name metadata fields, an index names payload keys.
-
-Scalar: TypeAlias = "str | int | float | bool | None"
-
-
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """The field equals one of the values, or is a list that holds one of them."""
-
-    field: str
-    values: tuple[Scalar, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The field is a number inside the bounds; a missing bound is open."""
-
-    field: str
-    gte: float | None = None
-    gt: float | None = None
-    lte: float | None = None
-    lt: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TimeRange:
-    """The memory's time t has ``since <= t < until``; time zone aware."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HasVector:
-    """The point has a vector of that name (index vocabulary only)."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """All of them; true when empty."""
-
-    filters: tuple[Filter, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """At least one of them; false when empty."""
-
-    filters: tuple[Filter, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """The opposite."""
-
-    filter: Filter
-
-
-Filter: TypeAlias = "AnyOf | Range | TimeRange | HasVector | And | Or | Not"
 
 
 # ── the search arrow ──────────────────────────────────────────────────────────────────────────────

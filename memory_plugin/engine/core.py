@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,15 +14,15 @@ import numpy as np
 
 from memory_plugin.chunk import Pieces
 from memory_plugin.crypto.sealer import sealer as sealer_of
-from memory_plugin.crypto.sealer import subject_tag
+from memory_plugin.crypto.terms import subject_tag
 from memory_plugin.engine.payload import DAY, PREFIXES, SUBJECT, Head, namespace_tag
 from memory_plugin.errors import EmbeddingError, KeyServiceError, translate
 from memory_plugin.filters import Blind, Blinder
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
-from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, VectorIndex
+from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, SubjectKey, VectorIndex
 from memory_plugin.settings import Settings
-from memory_plugin.types import And, AnyOf, Embeddings, Filter, InputType, Namespace
+from memory_plugin.types import And, AnyOf, Embeddings, Filter, InputType, Namespace, Point, PointId
 
 SEALERS = 256
 """Data subjects whose keys are kept unwrapped in memory."""
@@ -44,6 +44,7 @@ class Engine:
     pieces: Pieces
     settings: Settings
     manifest: Manifest
+    store_key: SubjectKey
     store_sealer: Sealer
     shares_tokens: bool = False
     """Whether the embedder's token vectors are those that ``late`` scores."""
@@ -72,7 +73,7 @@ class Engine:
 
     async def sealer(self, namespace: Namespace, *, create: bool) -> Sealer | None:
         """The keys of the namespace's data subject; None when it has none and none are to be made."""
-        tag = subject_tag(self.store_sealer, namespace[0])
+        tag = subject_tag(self.store_key, namespace[0])
         with self._guard:
             found = self._sealers.get(tag)
             if found is not None:
@@ -164,9 +165,29 @@ async def make_sealer(io: IO, keyring: KeyRing, store: str, subject: str, *, cre
     Raises:
         KeyServiceError: The key ring failed.
     """
-    with translate(KeyServiceError, provider=keyring.location):
-        keys = await io.call(keyring.keys, subject, create=create)
+    keys = await subject_keys(io, keyring, subject, create=create)
     return sealer_of(store, subject, keys) if keys else None
+
+
+async def subject_keys(io: IO, keyring: KeyRing, subject: str, *, create: bool) -> Sequence[SubjectKey]:
+    """The keys of a subject, newest first; none when it has none and none are to be made.
+
+    Raises:
+        KeyServiceError: The key ring failed.
+    """
+    with translate(KeyServiceError, provider=keyring.location):
+        return await io.call(keyring.keys, subject, create=create)
+
+
+async def scroll(engine: Engine, where: Filter, *, payload: Sequence[str], page: int = 256) -> AsyncIterator[Point]:
+    """Every matching point, page by page."""
+    after: PointId | None = None
+    while True:
+        points, after = await engine.index.scroll(engine.io, where, limit=page, after=after, payload=payload)
+        for point in points:
+            yield point
+        if after is None:
+            return
 
 
 class Stopwatch:

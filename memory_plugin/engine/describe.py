@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from memory_plugin import lexical
-from memory_plugin.engine.add import scroll
-from memory_plugin.engine.core import Engine, make_sealer
+from memory_plugin.engine.core import Engine, make_sealer, scroll
 from memory_plugin.engine.payload import HEAD, INTENT, RECORD, STAGED, SUBJECT, TOKENS, open_record
 from memory_plugin.errors import SealError
 from memory_plugin.protocols import Sealer

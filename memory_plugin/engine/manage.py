@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from memory_plugin import ids
-from memory_plugin.engine.add import scroll
-from memory_plugin.engine.core import Engine
+from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.payload import DAY, DOCUMENT, PREFIXES, RECORD, SUBJECT, namespace_tag, open_record
 from memory_plugin.errors import InvalidInputError, KeyServiceError, MemoryNotFoundError, translate
 from memory_plugin.filters import MISSING, Blind, field_value, matches, scalar_key
@@ -287,14 +286,14 @@ def _report(engine: Engine, keys: int) -> tuple[tuple[str, ...], tuple[str, ...]
             ("This store is PLAINTEXT: Qdrant's files keep deleted texts until it rewrites them.",),
         )
     vectors = engine.settings.vectors
-    gone = (
+    sealed = (
         "Texts, metadata, sources, names and token vectors: the key that opens them is destroyed, in Qdrant's "
-        "files, its write-ahead log and backups of them alike.",
-        "The points are deleted: no search, list or count finds them.",
+        "files, its write-ahead log and backups of them alike."
     )
+    gone = (sealed, "The points are deleted: no search, list or count finds them.")
     remains = {
         "rotated": "Rotated vectors and keyed term ids stay in Qdrant's files until it rewrites them.",
-        "plain": "PLAIN vectors stay in Qdrant's files until it rewrites them; most short texts can be guessed from them.",
+        "plain": "PLAIN vectors stay in Qdrant's files until it rewrites them: most short texts can be guessed.",
         "sealed": "Keyed term ids stay in Qdrant's files until it rewrites them.",
     }
     backup = f"A backup of the key ring ({engine.keyring.location}) made before now still opens backups of the store."

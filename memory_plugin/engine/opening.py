@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memory_plugin.chunk import Pieces
-from memory_plugin.engine.add import recover
-from memory_plugin.engine.core import STORE, Engine, dense_name, field_key, make_sealer, sparse_name
+from memory_plugin.crypto.sealer import sealer as sealer_of
+from memory_plugin.engine.commit import recover
+from memory_plugin.engine.core import STORE, Engine, dense_name, field_key, sparse_name, subject_keys
 from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
 from memory_plugin.errors import DecryptionError, KeyServiceError, ManifestMismatchError
 from memory_plugin.flow import IO
 from memory_plugin.ids import canonical
 from memory_plugin.lexical import IDENTITY
 from memory_plugin.manifest import FIXED_SETTINGS, Manifest, check, lexical_space, space
-from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, VectorIndex
+from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, SubjectKey, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.types import Json
 
@@ -74,13 +75,15 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
     if found is None:
         settings = parts.settings or Settings()
         manifest = _manifest(parts, settings, store, sealed=sealed)
-        store_sealer = await _store_sealer(io, keyring, store, create=True)
+        keys = await _store_keys(io, keyring, store, create=True)
+        store_sealer = sealer_of(store, STORE, keys)
         await _create(io, parts.index, manifest, settings, store_sealer)
     else:
         manifest = Manifest.from_json(found)
         settings = _settings(manifest, parts.settings)
         check(manifest, _manifest(parts, settings, manifest.store, sealed=sealed))
-        store_sealer = await _store_sealer(io, keyring, manifest.store, create=False)
+        keys = await _store_keys(io, keyring, manifest.store, create=False)
+        store_sealer = sealer_of(manifest.store, STORE, keys)
         _verify(store_sealer, manifest, found)
     engine = Engine(
         io=io,
@@ -92,6 +95,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         pieces=parts.pieces,
         settings=settings,
         manifest=manifest,
+        store_key=keys[-1],  # the oldest: names must not change when a key is rotated
         store_sealer=store_sealer,
         shares_tokens=parts.shares_tokens,
     )
@@ -153,15 +157,15 @@ async def _create(io: IO, index: VectorIndex, manifest: Manifest, settings: Sett
     )
 
 
-async def _store_sealer(io: IO, keyring: KeyRing, store: str, *, create: bool) -> Sealer:
-    made = await make_sealer(io, keyring, store, STORE, create=create)
-    if made is None:
+async def _store_keys(io: IO, keyring: KeyRing, store: str, *, create: bool) -> Sequence[SubjectKey]:
+    keys = await subject_keys(io, keyring, STORE, create=create)
+    if not keys:
         where = keyring.location
         raise KeyServiceError(
             f"the key ring {where} has no key of store {store}: open the store with the key ring that it was made with",
             provider=where,
         )
-    return made
+    return keys
 
 
 def _verify(sealer: Sealer, manifest: Manifest, found: Mapping[str, Json]) -> None:

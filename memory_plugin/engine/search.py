@@ -1,4 +1,4 @@
-"""search:  query ─embed→ Vectors ─one hybrid query→ [Candidate] ─open→ [Hit] ─late→ ─rerank→ [Hit]
+"""search:  query ─embed→ Vectors ─one hybrid query→ [Candidate] ─open→ [Hit] ─late→ ─rerank→ [Hit].
 
 Each stage is cheap enough for what it sees, and re-orders before anything is cut off.  Nothing before
 ``open`` sees plaintext, and what opens is checked against namespace and filter again: the tags that
@@ -11,17 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from memory_plugin import ids
-from memory_plugin.engine.add import scroll, sparse_vector
-from memory_plugin.engine.core import Engine, Stopwatch
+from memory_plugin.engine.core import Engine, Stopwatch, scroll
 from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, TOKENS, open_record
-from memory_plugin.errors import DecryptionError, InvalidInputError, RerankError, translate
+from memory_plugin.engine.rank import DENSE, FUSED, LEXICAL, Opened, cross_encode, freshness, late_interaction
+from memory_plugin.engine.sealing import sparse_vector
+from memory_plugin.errors import DecryptionError, InvalidInputError
 from memory_plugin.filters import matches
-from memory_plugin.fuse import decay, impute, near_duplicates, reciprocal_rank_fusion, standardise
-from memory_plugin.lexical import fragmentation, terms
+from memory_plugin.fuse import near_duplicates, reciprocal_rank_fusion
+from memory_plugin.lexical import terms
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import (
     And,
@@ -37,21 +35,12 @@ from memory_plugin.types import (
     Results,
     Scored,
     StageScore,
-    TokenVectors,
 )
 
 Legs: TypeAlias = Literal["hybrid", "dense", "lexical"]
 Rerank: TypeAlias = Literal["none", "late", "full"]
 
-DENSE, LEXICAL, FUSED, LATE, RERANK = "dense", "lexical", "fused", "late", "rerank"
-
 MAX_QUERY_BYTES = 64 * 1024
-
-# Weights beside the late interaction score, all standardised over the candidates; chosen on train/*.
-LATE_DENSE = 0.25
-LATE_LEXICAL = 0.25
-LATE_LEXICAL_RARE = 2.0
-"""The lexical weight grows to this as the query's words become identifiers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +76,6 @@ class _Scope:
     sealer: Sealer
     filter: Filter
     exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A hit on its way, with its packed token vectors."""
-
-    hit: Hit
-    tokens: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +138,12 @@ async def search(engine: Engine, asked: Request) -> Results:
     opened = await _candidates(engine, asked, scopes, embedded, watch)
     if needs_tokens and opened:
         assert embedded is not None
-        opened = await _late(engine, asked.query, embedded, opened)
+        opened = await late_interaction(engine, asked.query, embedded, opened)
         watch.lap("late")
     hits = [one.hit for one in opened]
     state: Literal["off", "applied", "failed"] = "off"
     if asked.rerank == "full" and engine.reranker is not None and hits:
-        hits, state = await _rerank(engine, asked.query, hits)
+        hits, state = await cross_encode(engine, asked.query, hits)
         watch.lap("rerank")
     selected = _select(engine, asked, hits)
     if asked.neighbours:
@@ -187,7 +168,7 @@ async def _scopes(engine: Engine, asked: Request) -> list[_Scope]:
 
 async def _candidates(
     engine: Engine, asked: Request, scopes: Sequence[_Scope], embedded: Embeddings | None, watch: Stopwatch
-) -> list[_Opened]:
+) -> list[Opened]:
     """Fuse the legs and open the best; dig deeper while a filter that runs after opening leaves too few."""
     settings = engine.settings
     reranks = asked.rerank != "none" and (engine.late is not None or engine.reranker is not None)
@@ -263,7 +244,7 @@ def _fuse(engine: Engine, legs: Mapping[str, list[Scored]], subjects: Mapping[Po
 
 async def _open(
     engine: Engine, asked: Request, scopes: Sequence[_Scope], candidates: Sequence[Candidate]
-) -> list[_Opened]:
+) -> list[Opened]:
     """Fetch and open the candidates, in order; those that fail the filter are dropped."""
     late = asked.rerank != "none" and engine.late is not None
     wanted = (SUBJECT, RECORD, TOKENS) if late else (SUBJECT, RECORD)
@@ -279,7 +260,7 @@ def _open_all(
     candidates: Sequence[Candidate],
     payloads: Mapping[PointId, Mapping[str, object]],
     late: bool,
-) -> list[_Opened]:
+) -> list[Opened]:
     owners = {scope.sealer.subject: scope.sealer for scope in scopes}
     opened = []
     for candidate in candidates:
@@ -297,98 +278,11 @@ def _open_all(
             tokens = sealer.open(candidate.id, "tokens", payload[TOKENS])
         hit = Hit(record, candidate.score, candidate.stages, engine.manifest.active)
         if engine.settings.half_life_days is not None:
-            hit = replace(hit, score=hit.score * _freshness(engine, hit))
-        opened.append(_Opened(hit, tokens))
+            hit = replace(hit, score=hit.score * freshness(engine, hit))
+        opened.append(Opened(hit, tokens))
     if engine.settings.half_life_days is not None:
         opened.sort(key=lambda one: -one.hit.score)
     return opened
-
-
-def _freshness(engine: Engine, hit: Hit) -> float:
-    assert engine.settings.half_life_days is not None
-    age = (engine.clock() - hit.record.time).total_seconds() / 86_400
-    return decay(age, engine.settings.half_life_days)
-
-
-# ── late interaction ──────────────────────────────────────────────────────────────────────────────
-
-
-async def _late(engine: Engine, query: str, embedded: Embeddings, opened: list[_Opened]) -> list[_Opened]:
-    """Re-order by token vectors, blended with what the legs said."""
-    late = engine.late
-    assert late is not None
-    tokens: TokenVectors
-    if embedded.tokens is not None and engine.shares_tokens:
-        tokens = embedded.tokens[0]
-    else:
-        tokens = (await engine.io.call(late.tokens, [query]))[0]
-    packed = [one.tokens for one in opened]
-    missing = [place for place, one in enumerate(packed) if one is None]
-    if missing:  # written while late interaction was off
-        made = await engine.io.call(late.tokens, [opened[place].hit.record.passage for place in missing])
-        for place, one in zip(missing, made, strict=True):
-            packed[place] = late.pack(one)
-    scores = await engine.io.call(late.score, tokens, [one for one in packed if one is not None])
-    return _ordered(opened, _blend(engine, query, opened, scores), LATE)
-
-
-def _blend(engine: Engine, query: str, opened: Sequence[_Opened], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Standardised late interaction score plus weighted dense and lexical ones."""
-    rare = fragmentation(query)
-    weights = {DENSE: LATE_DENSE, LEXICAL: LATE_LEXICAL + (LATE_LEXICAL_RARE - LATE_LEXICAL) * rare}
-    total = standardise(scores.astype(np.float64))
-    ids_ = [one.hit.id for one in opened]
-    for leg, weight in weights.items():
-        found = {one.hit.id: one.hit.stages[leg].score for one in opened if leg in one.hit.stages}
-        complete = len(found) < engine.settings.leg_limit and leg == LEXICAL
-        if found:
-            total += weight * standardise(impute(found, ids_, complete=complete))
-    if engine.settings.half_life_days is not None:
-        # As far as halving moves a fused score, in units of the candidates' spread.
-        total += np.array([np.log2(max(_freshness(engine, one.hit), 2.0**-8)) for one in opened]) / 4
-    return total
-
-
-def _ordered(opened: Sequence[_Opened], scores: NDArray[np.float64], stage: str) -> list[_Opened]:
-    order = sorted(range(len(opened)), key=lambda place: (-float(scores[place]), place))
-    return [
-        replace(opened[place], hit=_staged(opened[place].hit, stage, rank, float(scores[place])))
-        for rank, place in enumerate(order, 1)
-    ]
-
-
-def _staged(hit: Hit, stage: str, rank: int, score: float) -> Hit:
-    return replace(hit, score=score, stages={**hit.stages, stage: StageScore(rank, score)})
-
-
-# ── cross-encoder ─────────────────────────────────────────────────────────────────────────────────
-
-
-async def _rerank(engine: Engine, query: str, hits: list[Hit]) -> tuple[list[Hit], Literal["applied", "failed"]]:
-    """Let the cross-encoder read the best; the rest stay below them in their order."""
-    reranker = engine.reranker
-    assert reranker is not None
-    head, tail = hits[: engine.settings.rerank_candidates], hits[engine.settings.rerank_candidates :]
-    try:
-        with translate(RerankError, provider=reranker.model):
-            made = await engine.io.call(reranker.rerank, query, [hit.record.passage for hit in head])
-            scores = np.asarray(made, dtype=np.float64)
-            if scores.shape != (len(head),) or not np.isfinite(scores).all():
-                message = (
-                    f"{reranker.model} returned scores of shape {scores.shape} or not finite, not {len(head)} numbers"
-                )
-                raise RerankError(message, provider=reranker.model)
-    except RerankError:
-        if engine.settings.on_rerank_error == "raise":
-            raise
-        return hits, "failed"
-    before = np.array([hit.score for hit in head])
-    blended = standardise(before) + engine.settings.rerank_weight * standardise(scores)
-    order = sorted(range(len(head)), key=lambda place: (-float(blended[place]), place))
-    ranked = [_staged(head[place], RERANK, rank, float(blended[place])) for rank, place in enumerate(order, 1)]
-    # Scores of the tail are on another scale: below the worst that was read, in their own order.
-    floor = ranked[-1].score
-    return ranked + [replace(hit, score=floor - place) for place, hit in enumerate(tail, 1)], "applied"
 
 
 # ── what is returned ──────────────────────────────────────────────────────────────────────────────

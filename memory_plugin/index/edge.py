@@ -81,6 +81,11 @@ class EdgeIndex:
 
     # ── the protocol: every call that blocks goes through the IO ──────────────────────────────────────
 
+    @property
+    def exclusive(self) -> bool:
+        """True: the lock file keeps every other process out."""
+        return True
+
     async def read_manifest(self, io: IO, /) -> dict[str, Json] | None:
         """The manifest, or None where there is no store; opens and locks the store if there is one.
 

@@ -1,0 +1,136 @@
+"""Making documents appear whole, and finishing what a killed process left.
+
+A document appears whole or not at all, and so does its replacement:
+
+* One of up to ``settings.staging`` chunks goes into one upsert, which the embedded engine applies
+  all or none.  If it replaces an older text, the same upsert carries an *intent* point that names the
+  revision to keep; then the older chunks are deleted, then the intent.
+* A longer one is written under the subject "staged", which no search sees, and shown by one
+  ``set_payload`` when all of it is there.
+
+``recover`` finishes what a killed process left: intents are carried out, staged points dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memory_plugin.engine.core import Engine, scroll
+from memory_plugin.engine.payload import CHUNKS, DOCUMENT, HEAD, INTENT, RECORD, REVISION, STAGED, SUBJECT, Head
+from memory_plugin.engine.sealing import Cut, Draft, Work, finish
+from memory_plugin.protocols import Sealer
+from memory_plugin.types import And, AnyOf, Filter, Json, Not, Point, PointId
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the store has of a document: points by revision, and how many each revision should have."""
+
+    revisions: dict[str, list[PointId]]
+    expected: dict[str, int]
+
+    def has(self, revision: str) -> bool:
+        """Whether exactly this revision is there, whole."""
+        return set(self.revisions) == {revision} and len(self.revisions[revision]) == self.expected[revision]
+
+    def others(self, revision: str) -> bool:
+        """Whether there is another revision."""
+        return bool(set(self.revisions) - {revision})
+
+
+NOTHING = Found({}, {})
+
+
+async def existing(engine: Engine, sealer: Sealer, documents: Sequence[str]) -> dict[str, Found]:
+    """What the store has of the documents, by document tag; those that it does not have are missing."""
+    found: dict[str, Found] = {}
+    for start in range(0, len(documents), 256):
+        tags = tuple(documents[start : start + 256])
+        where = And((AnyOf(SUBJECT, (sealer.subject,)), AnyOf(DOCUMENT, tags)))
+        async for point in scroll(engine, where, payload=(DOCUMENT, REVISION, CHUNKS)):
+            one = found.setdefault(str(point.payload[DOCUMENT]), Found({}, {}))
+            revision = str(point.payload[REVISION])
+            one.revisions.setdefault(revision, []).append(point.id)
+            one.expected[revision] = int(point.payload[CHUNKS])  # type: ignore[arg-type]
+    return found
+
+
+async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Sequence[Draft]) -> None:
+    """Write documents whole, and take away what they replace."""
+    async with engine.writing:
+        found = await existing(engine, sealer, [cut.work.document for cut in cuts])
+        replacing = [cut.work for cut in cuts if found.get(cut.work.document, NOTHING).others(cut.work.revision)]
+        grown = (await head(engine, sealer)).grown([draft.terms.total() for draft in drafts])
+        points = await engine.io.call(finish, engine, sealer, drafts, grown)
+        intents = [intent(sealer, work) for work in replacing]
+        await engine.index.upsert(engine.io, [*points, *intents, head_point(sealer, grown)])
+        engine.heads[sealer.subject] = grown
+        for work, pending in zip(replacing, intents, strict=True):
+            await carry_out(engine, work.document, work.revision, pending.id)
+
+
+async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengths: list[int]) -> None:
+    """Let a staged document be seen, and take away what it replaces."""
+    async with engine.writing:
+        grown = (await head(engine, sealer)).grown(lengths)
+        pending = intent(sealer, work)
+        await engine.index.upsert(engine.io, [pending, head_point(sealer, grown)])
+        engine.heads[sealer.subject] = grown
+        await engine.index.set_payload(engine.io, {SUBJECT: sealer.subject}, where=staged)
+        await carry_out(engine, work.document, work.revision, pending.id)
+
+
+def intent(sealer: Sealer, work: Work) -> Point:
+    """A point that says which revision of a document is to stay alone."""
+    payload: dict[str, Json] = {SUBJECT: INTENT, DOCUMENT: work.document, REVISION: work.revision}
+    return Point(sealer.point_id("intent", work.document, work.revision), payload)
+
+
+async def carry_out(engine: Engine, document: str, revision: str, pending: PointId) -> None:
+    """Delete the document's other revisions, then the intent to do so."""
+    older = And(
+        (AnyOf(DOCUMENT, (document,)), Not(AnyOf(REVISION, (revision,))), Not(AnyOf(SUBJECT, (STAGED, INTENT))))
+    )
+    await engine.index.delete(engine.io, older)
+    await engine.index.delete(engine.io, [pending])
+
+
+async def head(engine: Engine, sealer: Sealer) -> Head:
+    """What is known of the subject as a whole."""
+    known = engine.heads.get(sealer.subject)
+    if known is not None:
+        return known
+    point_id = sealer.point_id("head")
+    points = await engine.index.fetch(engine.io, [point_id], payload=(RECORD,))
+    return Head.decode(sealer.open(point_id, "head", points[0].payload.get(RECORD))) if points else Head()
+
+
+def head_point(sealer: Sealer, head: Head) -> Point:
+    """That as a point."""
+    point_id = sealer.point_id("head")
+    return Point(point_id, {SUBJECT: HEAD, RECORD: sealer.seal(point_id, "head", head.encode())})
+
+
+# ── after a crash ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def recover(engine: Engine) -> int:
+    """Finish or undo what a killed writer left; how many things there were to do.
+
+    Only for an index that this process alone writes to: what is staged is nobody's work in progress.
+    """
+    where = AnyOf(SUBJECT, (INTENT,))
+    intents = [point async for point in scroll(engine, where, payload=(DOCUMENT, REVISION))]
+    staged = AnyOf(SUBJECT, (STAGED,))
+    dropped = await engine.index.count(engine.io, staged)
+    if dropped:
+        await engine.index.delete(engine.io, staged)
+    for pending in intents:
+        document, revision = str(pending.payload[DOCUMENT]), str(pending.payload[REVISION])
+        kept = And((AnyOf(DOCUMENT, (document,)), AnyOf(REVISION, (revision,)), Not(AnyOf(SUBJECT, (INTENT,)))))
+        if await engine.index.count(engine.io, kept):
+            await carry_out(engine, document, revision, pending.id)
+        else:
+            await engine.index.delete(engine.io, [pending.id])
+    return len(intents) + dropped

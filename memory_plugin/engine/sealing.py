@@ -1,0 +1,149 @@
+"""The pure middle of the add arrow: passages and their vectors into sealed points."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from memory_plugin.engine.core import Engine
+from memory_plugin.engine.entries import Entry
+from memory_plugin.engine.payload import (
+    CHUNKS,
+    DAY,
+    DOCUMENT,
+    PREFIXES,
+    RECORD,
+    REVISION,
+    SUBJECT,
+    TOKENS,
+    Head,
+    encode,
+    namespace_tag,
+)
+from memory_plugin.filters import value_keys
+from memory_plugin.ids import day
+from memory_plugin.lexical import bm25_weights, terms
+from memory_plugin.protocols import Sealer
+from memory_plugin.types import Chunk, Embeddings, Json, Namespace, Point, PointId, Record, SparseVector, TokenVectors
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An entry with its place in the store."""
+
+    entry: Entry
+    document: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A document in passages, or some of them."""
+
+    work: Work
+    chunks: list[Chunk]
+    time: datetime
+    total: int
+
+
+def point_ids(sealer: Sealer, work: Work, chunks: int) -> list[PointId]:
+    """The points of a document that has so many chunks."""
+    return [sealer.point_id(work.document, work.revision, str(index)) for index in range(chunks)]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A point but for its lexical vector, which needs the average length of the subject's passages."""
+
+    point: Point
+    terms: Counter[str]
+
+
+def seal(
+    engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], embedded: Embeddings
+) -> list[Draft]:
+    """Seal every passage of the documents, in order."""
+    rotated = sealer.rotate(embedded.vectors) if engine.settings.vectors == "rotated" else embedded.vectors
+    prefixes: list[Json] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
+    drafts = []
+    place = 0
+    for cut in cuts:
+        for chunk in cut.chunks:
+            tokens = embedded.tokens[place] if engine.late is not None and embedded.tokens is not None else None
+            payload, point_id = _payload(engine, sealer, namespace, cut, chunk, tokens)
+            if prefixes:
+                payload[PREFIXES] = prefixes
+            point = Point(point_id, payload, {engine.dense: rotated[place]})
+            drafts.append(Draft(point, Counter(terms(chunk.passage, engine.settings.language))))
+            place += 1
+    return drafts
+
+
+def _payload(
+    engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut, chunk: Chunk, tokens: TokenVectors | None
+) -> tuple[dict[str, Json], PointId]:
+    entry, work = cut.work.entry, cut.work
+    point_id = sealer.point_id(work.document, work.revision, str(chunk.index))
+    record = Record(
+        id=point_id,
+        namespace=namespace,
+        text=chunk.text,
+        time=cut.time,
+        kind=entry.kind,
+        context=chunk.context,
+        source=entry.source,
+        role=entry.role,
+        name=entry.name,
+        metadata=entry.metadata,
+        start=chunk.start,
+        end=chunk.end,
+        index=chunk.index,
+        chunks=cut.total,
+        document=work.document,
+    )
+    payload: dict[str, Json] = {
+        SUBJECT: sealer.subject,
+        DOCUMENT: work.document,
+        REVISION: work.revision,
+        CHUNKS: cut.total,
+        RECORD: sealer.seal(point_id, "record", encode(record)),
+    }
+    if engine.settings.time_index == "day":
+        payload[DAY] = day(cut.time)
+    for name in engine.settings.filterable:
+        keys = value_keys(entry.metadata[name]) if name in entry.metadata else []
+        if keys:
+            payload[engine.field_key(name)] = [sealer.tag("field", name, key) for key in keys]
+    if tokens is not None and engine.late is not None:
+        payload[TOKENS] = sealer.seal(point_id, "tokens", engine.late.pack(tokens))
+    return payload, point_id
+
+
+def finish(engine: Engine, sealer: Sealer, drafts: Sequence[Draft], head: Head) -> list[Point]:
+    """The drafts with their lexical vectors."""
+    points = []
+    for draft in drafts:
+        weights = bm25_weights(draft.terms, head.average_length)
+        vectors = {**draft.point.vectors}
+        if weights:
+            vectors[engine.sparse] = sparse_vector(sealer, list(weights), list(weights.values()))
+        points.append(replace(draft.point, vectors=vectors))
+    return points
+
+
+def sparse_vector(sealer: Sealer, names: Sequence[str], weights: Sequence[float]) -> SparseVector:
+    """Keyed ids with weights; terms whose ids collide are added up."""
+    indices, inverse = np.unique(sealer.term_ids(names), return_inverse=True)
+    return SparseVector(indices, np.bincount(inverse, weights=weights).astype(np.float32))
+
+
+def by_document(drafts: Iterable[Draft]) -> dict[str, list[PointId]]:
+    """Points by document tag, in order."""
+    made: dict[str, list[PointId]] = {}
+    for draft in drafts:
+        made.setdefault(str(draft.point.payload[DOCUMENT]), []).append(draft.point.id)
+    return made

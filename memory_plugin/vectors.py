@@ -1,0 +1,83 @@
+"""What models take and give: vectors, token vectors, and the identity that decides which may meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float32]
+"""A dense vector, shape (dimension,)."""
+Matrix: TypeAlias = NDArray[np.float32]
+"""Row vectors, shape (n, dimension)."""
+InputType: TypeAlias = Literal["query", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Everything that decides which space a model's vectors live in.
+
+    Two models whose identities differ in any field make vectors that must never meet.
+
+    Args:
+        provider: "local", "openai", …
+        model: The vendor's name of the model.
+        revision: A version or the SHA-256 of the weights.
+        dimension: Length of a vector.
+        normalized: Whether vectors have unit length.
+        query_prefix: What is put before a query ("" for none).
+        document_prefix: What is put before a document.
+        output_type: Element type that the model returns: "float32", "int8", …
+    """
+
+    provider: str
+    model: str
+    revision: str
+    dimension: int
+    normalized: bool = True
+    query_prefix: str = ""
+    document_prefix: str = ""
+    output_type: str = "float32"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenVectors:
+    """A text as its word pieces see it in context.
+
+    Args:
+        ids: Vocabulary ids, shape (tokens,), uint16.
+        vectors: Last hidden states, each of unit length, shape (tokens, dimension), float32.
+    """
+
+    ids: NDArray[np.uint16]
+    vectors: Matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """What an embedder returns for n texts, in input order.
+
+    Args:
+        vectors: Shape (n, dimension), float32.
+        tokens: Each text's token vectors, for late interaction; None when the model gives none.
+        billed_tokens: What a vendor charged for, or None.
+    """
+
+    vectors: Matrix
+    tokens: tuple[TokenVectors, ...] | None = None
+    billed_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """Term weights.
+
+    Args:
+        indices: Distinct term ids, shape (terms,), uint32.
+        values: Weights, shape (terms,), float32.
+    """
+
+    indices: NDArray[np.uint32]
+    values: NDArray[np.float32]
