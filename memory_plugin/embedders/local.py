@@ -46,6 +46,11 @@ class LocalEmbedder:
         )
 
     @property
+    def encoder(self) -> str:
+        """Which model makes the token vectors; a late interaction of the same ``encoder`` scores them."""
+        return runtime.ENCODER
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, for a chunker that cuts by its tokens.  Shared: do not change its settings.
 

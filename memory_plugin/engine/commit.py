@@ -66,6 +66,7 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
         intents = [intent(sealer, work) for work in replacing]
         await engine.index.upsert(engine.io, [*points, *intents, head_point(sealer, grown)])
         engine.heads[sealer.subject] = grown
+        engine.opened_vectors.pop(sealer.subject, None)
         for work, pending in zip(replacing, intents, strict=True):
             await carry_out(engine, work.document, work.revision, pending.id)
 
@@ -77,6 +78,7 @@ async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengt
         pending = intent(sealer, work)
         await engine.index.upsert(engine.io, [pending, head_point(sealer, grown)])
         engine.heads[sealer.subject] = grown
+        engine.opened_vectors.pop(sealer.subject, None)
         await engine.index.set_payload(engine.io, {SUBJECT: sealer.subject}, where=staged)
         await carry_out(engine, work.document, work.revision, pending.id)
 

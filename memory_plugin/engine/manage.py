@@ -210,6 +210,7 @@ async def delete(
     if sealer is None:
         return 0
     async with engine.writing:
+        engine.opened_vectors.pop(sealer.subject, None)
         if points is not None:
             return await _delete_points(engine, sealer, namespace, points)
         if source is not None:

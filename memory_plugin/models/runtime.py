@@ -42,6 +42,7 @@ SHA256 = {
     "statistics.npz": "ab6ef0314c3788f044f3cf74d68ed1d55a112052ca00ed0a9f14440a5547b174",
 }
 REVISION = SHA256["model.onnx"][:16]
+ENCODER = f"{NAME}@{REVISION}"
 DIRECTORY = Path(__file__).parent / "minilm"
 
 Pieces = NDArray[np.int64]

@@ -57,6 +57,11 @@ class MaxSim:
         statistics = runtime.SHA256["statistics.npz"][:8]
         return f"maxsim-{VERSION}:{runtime.NAME}@{runtime.REVISION}+{statistics}"
 
+    @property
+    def encoder(self) -> str:
+        """Which model's token vectors it scores."""
+        return runtime.ENCODER
+
     def pack(self, tokens: TokenVectors, /) -> bytes:
         """A passage's tokens in 3 + 50 n bytes.
 
