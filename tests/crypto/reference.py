@@ -73,10 +73,9 @@ def seal(
 
 
 def term_id(root: bytes, term: str) -> int:
-    digest = hashlib.blake2s(
-        term.encode("utf-8", "surrogatepass"), key=sub_key(root, "term"), person=b"mp-term1"
-    ).digest()
-    number: int = struct.unpack("<I", digest[:4])[0]
+    hasher = hashlib.blake2s(key=sub_key(root, "term"), person=b"mp-term1")
+    hasher.update(term.encode("utf-8", "surrogatepass"))
+    number: int = struct.unpack("<I", hasher.digest()[:4])[0]
     return number
 
 
