@@ -47,7 +47,7 @@ def padded_length(length: int) -> int:
     if length <= 1024:
         return math.ceil(length / 64) * 64
     exponent = math.floor(math.log2(length))
-    step = 2 ** (exponent - (math.floor(math.log2(exponent)) + 1))
+    step = 1 << exponent - (math.floor(math.log2(exponent)) + 1)
     return math.ceil(length / step) * step
 
 
