@@ -193,14 +193,14 @@ names = st.text(st.characters(), max_size=5)
 places = st.builds(Place, names, names, names, names, st.integers(0, 2**32 - 1))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(st.binary(min_size=4, max_size=4), places, st.binary(min_size=4, max_size=4), places)
 def test_associated_data_is_injective(first: bytes, place: Place, second: bytes, other: Place) -> None:
     same = (first, place) == (second, other)
     assert (envelope.associated_data(first, place) == envelope.associated_data(second, other)) == same
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(st.data())
 def test_borders_between_names_count(data: st.DataObject) -> None:
     """The same characters cut elsewhere: what a join with a separator gets wrong."""

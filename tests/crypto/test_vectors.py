@@ -79,6 +79,13 @@ def test_a_nearly_singular_one_goes_the_long_way() -> None:
     assert abs(q.T @ q - np.eye(60)).max() < 1e-5
 
 
+def test_known_texts_undo_it() -> None:
+    """It is obfuscation: as many pairs as dimensions give the matrix (orthogonal Procrustes)."""
+    rotation, known = Rotation(os.urandom(32)), unit_vectors(100, 96, 6)
+    left, _, right = np.linalg.svd(known.T @ rotation.apply(known))
+    assert abs(left @ right - rotation.matrix(96)).max() < 1e-4
+
+
 @pytest.mark.parametrize("shape", [(3,), (), (2, 0), (1, 2, 3)])
 def test_what_is_no_matrix(shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInputError, match="shape"):
