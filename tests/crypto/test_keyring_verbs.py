@@ -229,6 +229,22 @@ def test_a_young_file_is_read_again_though_it_looks_the_same(
     assert record(ring, "a") == keys[1].derive("record")
 
 
+def test_a_writer_reads_first_whatever_the_file_looks_like(
+    open_ring: OpenRing, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyfile, "_CLOCK_NS", 0)
+    ring, other = open_ring(), FileKeyRing(tmp_path / "other.json", store_id="store")
+    for one in (ring, other):
+        one.keys("a", create=True)
+    assert ring.keys("a", create=False)
+    before = path.stat()
+    path.write_bytes((tmp_path / "other.json").read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    ring.keys("b", create=True)
+    assert record(open_ring(), "a") == record(other, "a")
+    assert open_ring().keys("b", create=False)
+
+
 def test_a_service_is_asked_once_a_key(open_ring: OpenRing) -> None:
     inner, asked = LocalKek.generate(), []
 
