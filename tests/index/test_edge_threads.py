@@ -70,22 +70,28 @@ def until_closed(call: Callable[[], object], started: threading.Event) -> int:
     pytest.fail("it was never closed")
 
 
+def calls_of(index: EdgeIndex) -> list[Callable[[], object]]:
+    return [
+        lambda: search(index, "tenant1"),
+        lambda: run(index.upsert(io, [example(7)])),
+        lambda: run(index.scroll(io, EVERYTHING, limit=50, payload=True)),
+    ]
+
+
 def test_closing_waits_for_running_calls_and_refuses_later_ones(store: Path) -> None:
     for _ in range(5):
         index = EdgeIndex(store)
         run(index.upsert(io, [example(n) for n in range(1, 400)]))
         started = [threading.Event() for _ in range(6)]
-        calls: list[Callable[[], object]] = [
-            lambda index=index: search(index, "tenant1"),
-            lambda index=index: run(index.upsert(io, [example(7)])),
-            lambda index=index: run(index.scroll(io, EVERYTHING, limit=50, payload=True)),
-        ] * 2
+        calls = calls_of(index) * 2
         with ThreadPoolExecutor(8) as pool:
             running = [pool.submit(until_closed, call, event) for call, event in zip(calls, started, strict=True)]
             assert all(event.wait(20) for event in started)
             closing = [pool.submit(run, index.close(io)) for _ in range(2)]
-            for future in (*running, *closing):
-                future.result(timeout=20)
+            for ended in running:
+                ended.result(timeout=20)
+            for closed in closing:
+                closed.result(timeout=20)
     index = EdgeIndex(store)  # the lock is free, and nothing is broken
     assert run(index.count(io, EVERYTHING)) == 399
     run(index.close(io))

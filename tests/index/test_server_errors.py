@@ -211,7 +211,7 @@ def test_the_local_mode_differs_as_listed(client: QdrantClient) -> None:
     assert index.name.endswith("local mode")
     assert client.info().version == index.name.split()[1]
     shown.add("version")
-    with pytest.raises(ValueError, match="shape|dimension"):  # numpy's, and only on comparing
+    with pytest.raises(ValueError, match=r"shape|dimension"):  # numpy's, and only on comparing
         client.query_points("memories", query=[1.0], using="d")
     with pytest.raises(InvalidInputError):
         run(index.upsert(io, [Point(example(1).id, {}, {"d": example(1).vectors["d"][:1]})]))  # type: ignore[index]
