@@ -184,16 +184,19 @@ from memory_plugin.models import runtime
 embedder = LocalEmbedder(workers=2)
 texts = ["one thing", "and another"]
 before = embedder.embed(texts, input_type="document").vectors.tobytes()
-held, release = threading.Event(), threading.Event()
+loading, release, read = threading.Event(), threading.Event(), runtime._read
 
-def hold():
-    with runtime._process.lock:
-        held.set()
+def wait_in_thread(name):
+    if threading.current_thread() is thread:
+        loading.set()
         release.wait()
+    return read(name)
 
-thread = threading.Thread(target=hold)
+runtime._process.forget()
+runtime._read = wait_in_thread
+thread = threading.Thread(target=runtime.load)
 thread.start()
-held.wait()
+loading.wait()
 child = os.fork()
 if not child:
     same = embedder.embed(texts, input_type="document").vectors.tobytes() == before
