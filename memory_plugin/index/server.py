@@ -97,6 +97,11 @@ class ServerIndex:
         return f"qdrant {self._server}" if self._server else f"qdrant-client {version('qdrant-client')}"
 
     @property
+    def exclusive(self) -> bool:
+        """False: other processes may write to the same collection."""
+        return False
+
+    @property
     def location(self) -> str:
         """Address and collection, without credentials."""
         options = self._client.init_options
