@@ -87,13 +87,18 @@ def default_key_file(store: str) -> Path:
     return Path(platformdirs.user_data_dir("memory-plugin", appauthor=False)) / "keys" / f"{store}.json"
 
 
-def index_at(location: str | os.PathLike[str], *, asynchronous: bool, collection: str) -> VectorIndex:
+def index_at(
+    location: str | os.PathLike[str], *, asynchronous: bool, collection: str, api_key: str | None
+) -> VectorIndex:
     """The index at a place: a directory for the embedded engine, an http(s) address for a server."""
     place = os.fspath(location)
     if place.startswith(("http://", "https://")):
-        from memory_plugin.index.server import ServerIndex, connect
+        from qdrant_client import AsyncQdrantClient, QdrantClient
 
-        return ServerIndex(connect(place, asynchronous=asynchronous), collection)
+        from memory_plugin.index.server import ServerIndex
+
+        make = AsyncQdrantClient if asynchronous else QdrantClient
+        return ServerIndex(make(url=place, api_key=api_key), collection, owns_client=True)
     from memory_plugin.index.edge import EdgeIndex
 
     return EdgeIndex(place)

@@ -74,9 +74,10 @@ class AsyncMemoryStore:
         keyring: KeySource = None,
         settings: Settings | None = None,
         collection: str = "memory",
+        api_key: str | None = None,
     ) -> Self:
         """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
-        index = index_at(location, asynchronous=True, collection=collection)
+        index = index_at(location, asynchronous=True, collection=collection, api_key=api_key)
         return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
 
     async def _verbs(self) -> Verbs:

@@ -51,6 +51,10 @@ class LateInteraction(Protocol):
     def model(self) -> str:
         """Its name and version: packed tokens of another cannot be scored."""
 
+    @property
+    def encoder(self) -> str:
+        """Which model's token vectors it scores; an embedder of the same ``encoder`` gives them for free."""
+
     def pack(self, tokens: TokenVectors, /) -> bytes:
         """A passage's tokens as bytes, to be sealed."""
 

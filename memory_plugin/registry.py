@@ -65,7 +65,7 @@ def late_interaction(name: str) -> LateInteraction:
 
 def shares_tokens(embedder: Embedder, late: LateInteraction | None) -> bool:
     """Whether the embedder's token vectors are those that the late interaction scores."""
-    return late is not None and getattr(embedder, "token_model", None) == late.model
+    return late is not None and getattr(embedder, "encoder", None) == late.encoder
 
 
 def pieces(embedder: Embedder) -> Pieces:

@@ -73,6 +73,7 @@ class MemoryStore:
         keyring: KeySource = None,
         settings: Settings | None = None,
         collection: str = "memory",
+        api_key: str | None = None,
     ) -> Self:
         """Open the store at a directory (embedded Qdrant) or an http(s) address (a server), or make it.
 
@@ -84,11 +85,12 @@ class MemoryStore:
             keyring: See the class.
             settings: See the class.
             collection: Name of the collection on a server.
+            api_key: Of the server.
 
         Raises:
             MemoryPluginError: As for the class.
         """
-        index = index_at(location, asynchronous=False, collection=collection)
+        index = index_at(location, asynchronous=False, collection=collection, api_key=api_key)
         return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
 
     def add(

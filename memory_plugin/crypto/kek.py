@@ -149,7 +149,12 @@ class CallbackKek:
         Raises:
             KeyServiceError: It failed; its exception is the cause.
         """
-        return self._ask(self._wrap, material, context)
+        try:
+            return self._wrap(material, context)
+        except Exception as error:  # noqa: BLE001 -- a callback may raise anything
+            failure = error
+        del material  # out of the reach of tracebacks that show local variables
+        raise self._failed(failure) from failure
 
     def unwrap(self, wrapped: bytes, context: bytes, /) -> bytes:
         """Ask the service.
@@ -157,15 +162,13 @@ class CallbackKek:
         Raises:
             KeyServiceError: It failed; its exception is the cause.
         """
-        return self._ask(self._unwrap, wrapped, context)
-
-    def _ask(self, service: Callable[[bytes, bytes], bytes], *request: bytes) -> bytes:
         try:
-            return service(*request)
+            return self._unwrap(wrapped, context)
         except Exception as error:  # noqa: BLE001 -- a callback may raise anything
             failure = error
-        # Both are emptied of key material: the frames of the cause hold what it was asked to wrap.
-        del request
-        raise KeyServiceError(
-            f"{self._id}: {type(failure).__name__}: {failure}", provider=self._id
-        ) from failure.with_traceback(None)
+        raise self._failed(failure) from failure
+
+    def _failed(self, failure: Exception) -> KeyServiceError:
+        # The frames of the cause hold what it was asked to wrap.
+        failure.with_traceback(None)
+        return KeyServiceError(f"{self._id}: {type(failure).__name__}: {failure}", provider=self._id)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ FORMAT: Final = "memory_plugin key ring"
 VERSION: Final = 1
 Use: TypeAlias = Literal["full", "index"]
 Stamp: TypeAlias = tuple[int, int, int]
-"""Inode, modification time in ns, size: differs after every replacement."""
+"""Inode, modification time in ns, size: differs after a replacement, once the clock has moved on."""
 
+# Coarser than any file system's clock that ``flock`` is to be trusted on.
+_CLOCK_NS: Final = 100_000_000
 _READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -85,8 +88,12 @@ def stamp(path: Path) -> Stamp | None:
     return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def load(path: Path) -> tuple[KeyFile, Stamp]:
+def load(path: Path) -> tuple[KeyFile, Stamp | None]:
     """Read a key file that exists.
+
+    Returns:
+        What it says, and the stamp by which to know it again: None where the file is so young that
+        another one could replace it under the same stamp (an inode is soon used again).
 
     Raises:
         OSError: It cannot be read.
@@ -97,7 +104,8 @@ def load(path: Path) -> tuple[KeyFile, Stamp]:
     problem = ""
     try:
         data, seen = _read(path)
-        return _parse(data), seen
+        young = abs(time.time_ns() - seen[1]) < _CLOCK_NS
+        return _parse(data), None if young else seen
     except _MalformedError as error:
         problem = str(error)
     del data

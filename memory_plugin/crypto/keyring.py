@@ -74,7 +74,7 @@ class FileKeyRing(Secret):
             known = self._look_up(subject)
             if known or not create:
                 return known
-            with keyfile.locked(self._path):
+            with self._writing():
                 return self._look_up(subject) or self._prepend(subject, ())
 
     def rotate(self, subject: str, /) -> SubjectKey:
@@ -84,7 +84,7 @@ class FileKeyRing(Secret):
             UnknownKeyError: The subject has no key.
             KeyServiceError: As for ``keys``.
         """
-        with self._guarded(), keyfile.locked(self._path):
+        with self._guarded(), self._writing():
             return self._prepend(subject, self._existing(subject))[0]
 
     def retire(self, subject: str, /) -> int:
@@ -97,7 +97,7 @@ class FileKeyRing(Secret):
             UnknownKeyError: The subject has no key.
             KeyServiceError: As for ``keys``.
         """
-        with self._guarded(), keyfile.locked(self._path):
+        with self._guarded(), self._writing():
             newest, *older = self._existing(subject)
             if not older:
                 return 0
@@ -121,7 +121,7 @@ class FileKeyRing(Secret):
             content = self._refresh()
             if content is None:
                 return 0
-            with keyfile.locked(self._path):
+            with self._writing():
                 content = self._refresh() or content
                 subjects = dict(content.subjects)
                 gone = subjects.pop(subject, ())
@@ -144,7 +144,7 @@ class FileKeyRing(Secret):
         Raises:
             KeyServiceError: As for ``keys``; nothing was changed.
         """
-        with self._guarded(), keyfile.locked(self._path):
+        with self._guarded(), self._writing():
             content = self._refresh()
             if content is not None:
                 self._write(self._rewrapped(content, new_kek))
@@ -158,15 +158,22 @@ class FileKeyRing(Secret):
         with self._thread_lock, translate(KeyServiceError, provider=str(self._path)):
             yield
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with keyfile.locked(self._path):
+            # Who changes the file reads it first, whatever its stamp says.
+            self._stamp = None
+            yield
+
     def _refresh(self) -> KeyFile | None:
         """What the file says now; None before there is one."""
         seen = keyfile.stamp(self._path)
         if seen is None and self._content is not None:
             raise self._failure("is gone: restore it from a backup; without it the store cannot be read")
         if seen is not None and seen != self._stamp:
-            content, seen = keyfile.load(self._path)
+            content, stamp = keyfile.load(self._path)
             self._check(content)
-            self._adopt(content, seen)
+            self._adopt(content, stamp)
         return self._content
 
     def _check(self, content: KeyFile) -> None:
@@ -180,11 +187,18 @@ class FileKeyRing(Secret):
             raise self._failure(f"is wrapped by KEK {content.kek_id!r}, not by {self._kek.id!r}")
 
     def _adopt(self, content: KeyFile, seen: Stamp | None) -> None:
-        self._content, self._stamp, self._known = content, seen, {}
+        # What did not change stays unwrapped: a service is asked once a key, not once a change.
+        before = self._content.subjects if self._content else {}
+        self._known = {
+            subject: keys
+            for subject, keys in self._known.items()
+            if before.get(subject, ()) == content.subjects.get(subject)
+        }
+        self._content, self._stamp = content, seen
 
     def _write(self, content: KeyFile) -> None:
         keyfile.save(self._path, content)
-        self._adopt(content, keyfile.stamp(self._path))
+        self._adopt(content, None)
 
     def _failure(self, what: str) -> KeyServiceError:
         return KeyServiceError(f"{self._path} {what}", provider=str(self._path))
@@ -214,7 +228,7 @@ class FileKeyRing(Secret):
         return self._store_keys(subject, (RootKey(key_id, os.urandom(KEY_BYTES)), *keys))
 
     def _store_keys(self, subject: str, keys: tuple[RootKey | RetiredKey, ...]) -> tuple[RootKey | RetiredKey, ...]:
-        content = self._refresh() or self._empty()
+        content = self._content or self._empty()
         kek = self._wraps_with(content)
         wrapped = tuple(self._wrap(kek, subject, key) for key in keys)
         self._write(replace(content, subjects={**content.subjects, subject: wrapped}))

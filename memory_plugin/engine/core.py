@@ -52,6 +52,7 @@ class Engine:
     writing: AbstractAsyncContextManager[object] = field(init=False)
     staging: AbstractAsyncContextManager[object] = field(init=False)
     heads: dict[str, Head] = field(default_factory=dict)
+    opened_vectors: dict[str, object] = field(default_factory=dict)
     _sealers: OrderedDict[str, Sealer] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -92,6 +93,7 @@ class Engine:
         with self._guard:
             self._sealers.pop(subject, None)
         self.heads.pop(subject, None)
+        self.opened_vectors.pop(subject, None)
 
     # ── filters ───────────────────────────────────────────────────────────────────────────────────
 

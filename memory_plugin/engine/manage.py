@@ -157,7 +157,7 @@ async def facet(
         values: dict[str, Scalar] = {}
         async for record in records(engine, sealer, where, filter_):
             found = _scalars(record, field)
-            counts.update(found)
+            counts.update(found.keys())
             values.update(found)
         return {values[key]: number for key, number in counts.most_common(limit)}
     key = engine.field_key(field)
@@ -210,6 +210,7 @@ async def delete(
     if sealer is None:
         return 0
     async with engine.writing:
+        engine.opened_vectors.pop(sealer.subject, None)
         if points is not None:
             return await _delete_points(engine, sealer, namespace, points)
         if source is not None:

@@ -12,6 +12,7 @@ y     day number of the memory's time (absent with ``time_index=None``)
 f…    tags of a declared field's values
 e     sealed record
 m     sealed token vectors (absent without late interaction)
+v     sealed dense vector (only in a store whose vectors are sealed)
 ====  ============================================================================
 """
 
@@ -35,6 +36,7 @@ CHUNKS = "n"
 DAY = "y"
 RECORD = "e"
 TOKENS = "m"
+VECTOR = "v"
 
 STAGED = "staged"
 INTENT = "intent"

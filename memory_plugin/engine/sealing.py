@@ -9,6 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
+from memory_plugin.engine import sealed_vectors
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import (
@@ -20,6 +21,7 @@ from memory_plugin.engine.payload import (
     REVISION,
     SUBJECT,
     TOKENS,
+    VECTOR,
     Head,
     encode,
     namespace_tag,
@@ -67,7 +69,8 @@ def seal(
     engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], embedded: Embeddings
 ) -> list[Draft]:
     """Seal every passage of the documents, in order."""
-    rotated = sealer.rotate(embedded.vectors) if engine.settings.vectors == "rotated" else embedded.vectors
+    mode = engine.settings.vectors
+    stored = sealer.rotate(embedded.vectors) if mode == "rotated" else embedded.vectors
     prefixes: list[Json] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
     drafts = []
     place = 0
@@ -77,7 +80,9 @@ def seal(
             payload, point_id = _payload(engine, sealer, namespace, cut, chunk, tokens)
             if prefixes:
                 payload[PREFIXES] = prefixes
-            point = Point(point_id, payload, {engine.dense: rotated[place]})
+            if mode == "sealed":
+                payload[VECTOR] = sealer.seal(point_id, "vector", sealed_vectors.encode(stored[place]))
+            point = Point(point_id, payload, {} if mode == "sealed" else {engine.dense: stored[place]})
             drafts.append(Draft(point, Counter(terms(chunk.passage, engine.settings.language))))
             place += 1
     return drafts

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from memory_plugin import ids
+from memory_plugin.engine import sealed_vectors
 from memory_plugin.engine.core import Engine, Stopwatch, scroll
 from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, TOKENS, open_record
 from memory_plugin.engine.rank import DENSE, FUSED, LEXICAL, Opened, cross_encode, freshness, late_interaction
@@ -194,24 +195,29 @@ async def _fused(
     engine: Engine, asked: Request, scopes: Sequence[_Scope], embedded: Embeddings | None, depth: int
 ) -> _Found:
     """Every leg of every namespace in one request; scores of a leg compare across namespaces."""
-    words = terms(asked.query, engine.settings.language) if asked.legs != "dense" else []
+    words = list(dict.fromkeys(terms(asked.query, engine.settings.language))) if asked.legs != "dense" else []
+    vectors = embedded.vectors if embedded is not None and asked.legs != "lexical" else None
     queries: list[LegQuery] = []
     owners: list[tuple[str, _Scope]] = []
     for scope in scopes:
-        if asked.legs != "lexical" and embedded is not None:
-            vectors = embedded.vectors
+        if vectors is not None and engine.settings.vectors != "sealed":
             vector = scope.sealer.rotate(vectors)[0] if engine.settings.vectors == "rotated" else vectors[0]
             queries.append(LegQuery(engine.dense, vector, scope.filter, depth))
             owners.append((DENSE, scope))
         if words:
-            names = list(dict.fromkeys(words))
-            sparse = sparse_vector(scope.sealer, names, [1.0] * len(names))
+            sparse = sparse_vector(scope.sealer, words, [1.0] * len(words))
             corpus = AnyOf(SUBJECT, (scope.sealer.subject,))
             queries.append(LegQuery(engine.sparse, sparse, scope.filter, depth, corpus))
             owners.append((LEXICAL, scope))
-    if not queries:
-        return _Found([], exhausted=True)
-    answers = await engine.index.search(engine.io, queries)
+    answers = await engine.index.search(engine.io, queries) if queries else []
+    if vectors is not None and engine.settings.vectors == "sealed":
+        for scope in scopes:
+            whole = len(scope.namespace) == 1 and asked.filter is None
+            nearest = sealed_vectors.search(
+                engine, scope.sealer, scope.filter, vectors[0], limit=depth, whole_subject=whole
+            )
+            answers.append(await nearest)
+            owners.append((DENSE, scope))
     legs: dict[str, list[Scored]] = {}
     subjects: dict[PointId, str] = {}
     for (leg, scope), answer in zip(owners, answers, strict=True):

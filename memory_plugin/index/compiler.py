@@ -102,8 +102,8 @@ def _bound(key: str, bound: float | None, open_end: float) -> float | None:
     """The bound as the double that engines compare with; None where it bounds nothing."""
     if bound is None:
         return None
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or math.isnan(bound):
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound:
         raise InvalidInputError(f"a bound of the range over {key!r} must be a number, not {bound!r}")
     if isinstance(bound, int) and (abs(bound) > _INT64 or int(float(bound)) != bound):
-        raise InvalidInputError(f"the bound {bound} of {key!r} is not exact as a 64 bit float, which engines compare")
+        raise InvalidInputError(f"a bound of the range over {key!r} is not exact as a 64 bit float, as engines compare")
     return None if bound == open_end else float(bound)

@@ -22,20 +22,18 @@ NEVER = 2**40
 OVERSAMPLING = 3.0
 
 
-def optimizers() -> qe.EdgeOptimizersConfig:
-    """Rewrite a segment as soon as anything in it was deleted, and never build a graph."""
-    return qe.EdgeOptimizersConfig(deleted_threshold=0.0001, vacuum_min_vector_number=1, indexing_threshold=NEVER)
-
-
-def new_config(layout: Layout, search_threads: int) -> qe.EdgeConfig:
-    """How a shard is made: 4 bit Turbo quantization beside the full vectors, WAL on."""
+def config(layout: Layout, search_threads: int) -> qe.EdgeConfig:
+    """How a shard is made and loaded: 4 bit Turbo quantization beside the full vectors, WAL on, no graph."""
     return qe.EdgeConfig(
         vectors={
             name: qe.EdgeVectorParams(size=size, distance=qe.Distance.Cosine) for name, size in layout.dense.items()
         },
         sparse_vectors={name: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf) for name in layout.sparse},
         quantization_config=qe.TurboQuantQuantizationConfig(bits=qe.TurboQuantBitSize.Bits4),
-        optimizers=optimizers(),
+        # Rewrite a segment as soon as anything in it was deleted.
+        optimizers=qe.EdgeOptimizersConfig(
+            deleted_threshold=0.0001, vacuum_min_vector_number=1, indexing_threshold=NEVER
+        ),
         max_search_threads=search_threads,
     )
 
@@ -153,7 +151,7 @@ def map_error(error: BaseException, store: Path) -> MemoryPluginError:
             )
     if "No space left" in text or "StorageFull" in text:
         return disk_full(store, text)
-    if "no segments were loaded" in text:
+    if "no segments were loaded" in text or "cannot load edge shard" in text:
         return IndexUnavailableError(
             f"the store at {store} has a manifest but its shard is empty or gone: restore it from a backup, "
             "or remove the directory to begin anew",

@@ -138,8 +138,7 @@ class ShardDirectory:
     def _load(self, lock: files.LockFile, layout: Layout) -> Opened:
         files.clear_leftovers(self.shard_path)
         files.require_room(self.path, SMALL_RESERVE_BYTES)
-        config = qe.EdgeConfig(optimizers=codec.optimizers(), max_search_threads=self._threads)
-        shard = qe.EdgeShard.load(str(self.shard_path), config)
+        shard = qe.EdgeShard.load(str(self.shard_path), codec.config(layout, self._threads))
         return Opened(shard, lock, files.Wal(self.shard_path / "wal"), layout)
 
     def read_manifest(self) -> dict[str, Json] | None:
@@ -185,7 +184,7 @@ class ShardDirectory:
                     self._require_empty(leftover)
                 shutil.rmtree(leftover)
         files.private_directory(partial)
-        shard = qe.EdgeShard.create(str(partial), codec.new_config(layout, self._threads))
+        shard = qe.EdgeShard.create(str(partial), codec.config(layout, self._threads))
         for operation in codec.index_operations(layout):
             shard.update(operation)
         shard.flush()

@@ -1,0 +1,105 @@
+"""Retrieval metrics of one ranking, and the mean over questions with its interval.  Pure.
+
+Definitions as in TREC's trec_eval; ``tests/test_metrics.py`` compares them with ir_measures on random runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+METRICS = ("recall@5", "recall@10", "ndcg@10", "mrr@10")
+"""What ``measure`` returns, in its order."""
+
+RESAMPLES = 1000
+SEED = 20240607
+_BLOCK = 2_000_000
+
+
+class Interval(NamedTuple):
+    """Bounds of an interval, both inside."""
+
+    low: float
+    high: float
+
+
+def recall_at(ranking: Sequence[str], relevant: Mapping[str, int], k: int) -> float:
+    """Relevant rows among the first k ÷ relevant rows.
+
+    Args:
+        ranking: Row ids, best first, each once.
+        relevant: Gain by row id; rows of gain 0 are not relevant.
+        k: How many of the ranking count.
+    """
+    wanted = {row for row, gain in relevant.items() if gain > 0}
+    return len(wanted.intersection(ranking[:k])) / len(wanted) if wanted else 0.0
+
+
+def ndcg_at(ranking: Sequence[str], relevant: Mapping[str, int], k: int) -> float:
+    """Σ gain ÷ log2(rank + 1) over the first k, divided by that of the best possible order (Järvelin, Kekäläinen 2002).
+
+    Args:
+        ranking: Row ids, best first, each once.
+        relevant: Gain by row id.
+        k: How many of the ranking count.
+    """
+    ideal = _discounted(sorted((gain for gain in relevant.values() if gain > 0), reverse=True)[:k])
+    found = _discounted([max(relevant.get(row, 0), 0) for row in ranking[:k]])
+    return found / ideal if ideal else 0.0
+
+
+def _discounted(gains: Sequence[int]) -> float:
+    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
+
+
+def mrr_at(ranking: Sequence[str], relevant: Mapping[str, int], k: int) -> float:
+    """1 ÷ rank of the first relevant row, 0 when it is not among the first k.
+
+    Args:
+        ranking: Row ids, best first, each once.
+        relevant: Gain by row id.
+        k: How many of the ranking count.
+    """
+    return next((1 / rank for rank, row in enumerate(ranking[:k], 1) if relevant.get(row, 0) > 0), 0.0)
+
+
+def measure(ranking: Sequence[str], relevant: Mapping[str, int]) -> tuple[float, ...]:
+    """The four ``METRICS`` of one question."""
+    return (
+        recall_at(ranking, relevant, 5),
+        recall_at(ranking, relevant, 10),
+        ndcg_at(ranking, relevant, 10),
+        mrr_at(ranking, relevant, 10),
+    )
+
+
+def bootstrap(
+    values: NDArray[np.float64], *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = SEED
+) -> list[Interval]:
+    """Percentile bootstrap intervals of column means (Efron, Tibshirani 1993, chapter 13), questions resampled.
+
+    Args:
+        values: Shape (questions, metrics), at least one question.
+        confidence: Share of resampled means inside.
+        resamples: How many.
+        seed: The same seed gives the same interval.
+
+    Returns:
+        One interval a column.
+    """
+    questions = len(values)
+    random = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[1]))
+    step = max(1, _BLOCK // questions)
+    for start in range(0, resamples, step):
+        stop = min(start + step, resamples)
+        picks = random.integers(0, questions, size=(stop - start, questions))
+        for column in range(values.shape[1]):
+            means[start:stop, column] = values[picks, column].mean(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    return [Interval(float(one), float(other)) for one, other in zip(low, high, strict=True)]
