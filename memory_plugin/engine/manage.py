@@ -157,7 +157,7 @@ async def facet(
         values: dict[str, Scalar] = {}
         async for record in records(engine, sealer, where, filter_):
             found = _scalars(record, field)
-            counts.update(found)
+            counts.update(found.keys())
             values.update(found)
         return {values[key]: number for key, number in counts.most_common(limit)}
     key = engine.field_key(field)
