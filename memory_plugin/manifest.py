@@ -89,18 +89,26 @@ class Manifest:
         return manifest
 
 
-def check(found: Manifest, wanted: Manifest) -> None:
-    """Whether a store may be opened with these models and this key mode.
+def check_key_mode(found: Manifest, *, sealed: bool) -> None:
+    """Whether a store may be opened with keys, or with PLAINTEXT.
 
     Raises:
-        ManifestMismatchError: The model, the key mode, or the lexical or late models differ.
+        ManifestMismatchError: It was made the other way.
     """
-    if found.sealed != wanted.sealed:
+    if found.sealed and not sealed:
+        raise ManifestMismatchError("the store is encrypted: open it with its key ring, not with PLAINTEXT")
+    if sealed and not found.sealed:
         raise ManifestMismatchError(
-            "the store is encrypted: open it with its key ring, not with PLAINTEXT"
-            if found.sealed
-            else "the store was made with PLAINTEXT: open it with keyring=PLAINTEXT, or add its texts to a new one"
+            "the store was made with PLAINTEXT: open it with keyring=PLAINTEXT, or add its texts to a new one"
         )
+
+
+def check(found: Manifest, wanted: Manifest) -> None:
+    """Whether a store may be opened with these models.
+
+    Raises:
+        ManifestMismatchError: The model, or the lexical or late space differs.
+    """
     if found.active != wanted.active:
         raise ManifestMismatchError(_other_model(found.spaces[found.active], wanted.spaces[wanted.active]))
     for what, have, want in (("lexical", found.lexical, wanted.lexical), ("late", found.late, wanted.late)):

@@ -185,7 +185,7 @@ def unpad(padded: bytes) -> bytes:
         DecryptionError: There is none.
     """
     end = _LENGTH_BYTES + int.from_bytes(padded[:_LENGTH_BYTES], "big")
-    if end > len(padded) or bucket(end) != len(padded) or padded.count(0, end) != len(padded) - end:
+    if bucket(end) != len(padded) or padded.count(0, end) != len(padded) - end:
         raise DecryptionError("a sealed payload is padded in a way that nothing is sealed with")
     return padded[_LENGTH_BYTES:end]
 

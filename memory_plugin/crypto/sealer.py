@@ -7,6 +7,7 @@ terms, tags, ids and the rotation: they stay what they are while a new key takes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from memory_plugin.crypto import envelope, terms
 from memory_plugin.crypto.encoding import from_text, to_text
-from memory_plugin.crypto.keys import Mac, PublicKey, RetiredKey, Secret
+from memory_plugin.crypto.keys import Mac, PublicKey, Secret
 from memory_plugin.crypto.terms import TermHash
 from memory_plugin.crypto.vectors import Rotation
 from memory_plugin.errors import (
@@ -104,12 +105,10 @@ class SubjectSealer(_Index):
         self._store = store_id
         self._seals_with = keys[0].id
         self._rotation = Rotation(keys[-1].derive("vector"))
-        # A retired key raises here where it stands first: there is nothing to seal with.
-        self._records = {
-            key.id: Mac(key.derive("record"), "sha512")
-            for key in keys
-            if key is keys[0] or not isinstance(key, RetiredKey)
-        }
+        self._records = {keys[0].id: Mac(keys[0].derive("record"), "sha512")}
+        for key in keys[1:]:
+            with suppress(UnknownKeyError):  # it is retired
+                self._records[key.id] = Mac(key.derive("record"), "sha512")
 
     def seal(self, point: PointId, field: str, plaintext: bytes, /) -> str:
         """An envelope in base64, bound to the store, the subject, the point and the field.

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_plugin.engine.core import Engine, scroll
+from memory_plugin.engine.core import Engine, scroll, subject_keys
 from memory_plugin.engine.payload import CHUNKS, DOCUMENT, HEAD, INTENT, RECORD, REVISION, STAGED, SUBJECT, Head
 from memory_plugin.engine.sealing import Cut, Draft, Work, finish
+from memory_plugin.errors import UnknownKeyError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import And, AnyOf, Filter, Json, Not, Point, PointId
 
@@ -59,6 +60,7 @@ async def existing(engine: Engine, sealer: Sealer, documents: Sequence[str]) -> 
 async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Sequence[Draft]) -> None:
     """Write documents whole, and take away what they replace."""
     async with engine.writing:
+        await _still_has_keys(engine, sealer)
         found = await existing(engine, sealer, [cut.work.document for cut in cuts])
         replacing = [cut.work for cut in cuts if found.get(cut.work.document, NOTHING).others(cut.work.revision)]
         grown = (await head(engine, sealer)).grown([draft.terms.total() for draft in drafts])
@@ -74,6 +76,7 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
 async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengths: list[int]) -> None:
     """Let a staged document be seen, and take away what it replaces."""
     async with engine.writing:
+        await _still_has_keys(engine, sealer)
         grown = (await head(engine, sealer)).grown(lengths)
         pending = intent(sealer, work)
         await engine.index.upsert(engine.io, [pending, head_point(sealer, grown)])
@@ -81,6 +84,19 @@ async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengt
         engine.opened_vectors.pop(sealer.subject, None)
         await engine.index.set_payload(engine.io, {SUBJECT: sealer.subject}, where=staged)
         await carry_out(engine, work.document, work.revision, pending.id)
+
+
+async def _still_has_keys(engine: Engine, sealer: Sealer) -> None:
+    """Refuse to write what nobody could open: the subject may have been forgotten while its texts were embedded.
+
+    Raises:
+        UnknownKeyError: It was.
+    """
+    if not await subject_keys(engine.io, engine.keyring, sealer.subject, create=False):
+        engine.drop_sealer(sealer.subject)
+        raise UnknownKeyError(
+            f"subject {sealer.subject} was forgotten while this was being added; nothing of it was written: add it again"
+        )
 
 
 def intent(sealer: Sealer, work: Work) -> Point:
@@ -108,10 +124,10 @@ async def head(engine: Engine, sealer: Sealer) -> Head:
     return Head.decode(sealer.open(point_id, "head", points[0].payload.get(RECORD))) if points else Head()
 
 
-def head_point(sealer: Sealer, head: Head) -> Point:
+def head_point(sealer: Sealer, known: Head) -> Point:
     """That as a point."""
     point_id = sealer.point_id("head")
-    return Point(point_id, {SUBJECT: HEAD, RECORD: sealer.seal(point_id, "head", head.encode())})
+    return Point(point_id, {SUBJECT: HEAD, RECORD: sealer.seal(point_id, "head", known.encode())})
 
 
 # ── after a crash ─────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from memory_plugin.errors import DecryptionError, KeyServiceError, ManifestMisma
 from memory_plugin.flow import IO
 from memory_plugin.ids import canonical
 from memory_plugin.lexical import IDENTITY
-from memory_plugin.manifest import FIXED_SETTINGS, Manifest, check, lexical_space, space
+from memory_plugin.manifest import FIXED_SETTINGS, Manifest, check, check_key_mode, lexical_space, space
 from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, SubjectKey, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.types import Json
@@ -45,7 +46,7 @@ class Parts:
 
 
 PROOF = "proof"
-"""Manifest key of the manifest, sealed."""
+"""Manifest key of the whole manifest, sealed."""
 
 NO_POINT = "00000000-0000-0000-0000-000000000000"
 
@@ -79,12 +80,13 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         store_sealer = sealer_of(store, STORE, keys)
         await _create(io, parts.index, manifest, settings, store_sealer)
     else:
-        manifest = Manifest.from_json(found)
+        public = Manifest.from_json(found)
+        check_key_mode(public, sealed=sealed)
+        keys = await _store_keys(io, keyring, public.store, create=False)
+        store_sealer = sealer_of(public.store, STORE, keys)
+        manifest = _proven(store_sealer, found)
         settings = _settings(manifest, parts.settings)
         check(manifest, _manifest(parts, settings, manifest.store, sealed=sealed))
-        keys = await _store_keys(io, keyring, manifest.store, create=False)
-        store_sealer = sealer_of(manifest.store, STORE, keys)
-        _verify(store_sealer, manifest, found)
     engine = Engine(
         io=io,
         index=parts.index,
@@ -148,7 +150,7 @@ async def _create(io: IO, index: VectorIndex, manifest: Manifest, settings: Sett
     dense = {} if settings.vectors == "sealed" else {dense_name(manifest.active): identity.dimension}
     await index.create(
         io,
-        {**manifest.to_json(), PROOF: sealer.seal(NO_POINT, PROOF, canonical(manifest.to_json()))},
+        {**_public(manifest), PROOF: sealer.seal(NO_POINT, PROOF, canonical(manifest.to_json()))},
         dense=dense,
         sparse=[sparse_name(manifest.lexical)],
         keywords=[*KEYWORDS, *(field_key(sealer, name) for name in settings.filterable)],
@@ -168,11 +170,18 @@ async def _store_keys(io: IO, keyring: KeyRing, store: str, *, create: bool) -> 
     return keys
 
 
-def _verify(sealer: Sealer, manifest: Manifest, found: Mapping[str, Json]) -> None:
-    """Refuse a manifest that was changed: it decides how vectors are protected.
+def _public(manifest: Manifest) -> dict[str, Json]:
+    """The manifest as it is kept in the clear: without the names of declared fields, which are users' words."""
+    return replace(manifest, settings={**manifest.settings, "filterable": []}).to_json()
+
+
+def _proven(sealer: Sealer, found: Mapping[str, Json]) -> Manifest:
+    """The whole manifest, once what is in the clear agrees with it: it decides how vectors are protected.
 
     Raises:
-        SealError: It was.
+        SealError: It was changed by someone without the keys.
     """
-    if sealer.open(NO_POINT, PROOF, found.get(PROOF)) != canonical(manifest.to_json()):
+    manifest = Manifest.from_json(json.loads(sealer.open(NO_POINT, PROOF, found.get(PROOF))))
+    if {key: value for key, value in found.items() if key != PROOF} != _public(manifest):
         raise DecryptionError("the store's manifest was changed by someone without its keys: restore it from a backup")
+    return manifest

@@ -151,7 +151,7 @@ def map_error(error: BaseException, store: Path) -> MemoryPluginError:
             )
     if "No space left" in text or "StorageFull" in text:
         return disk_full(store, text)
-    if "no segments were loaded" in text:
+    if "no segments were loaded" in text or "cannot load edge shard" in text:
         return IndexUnavailableError(
             f"the store at {store} has a manifest but its shard is empty or gone: restore it from a backup, "
             "or remove the directory to begin anew",

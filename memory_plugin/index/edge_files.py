@@ -234,7 +234,8 @@ def require_room(directory: Path, needed: int) -> None:
 
     The engine writes through maps of sparse files: on a full disk the kernel kills the process (SIGBUS), and kills
     it again whenever the store is opened, instead of giving anybody an error.  Another process can still
-    fill the disk between this look and the write; the reserve makes that unlikely.
+    fill the disk between this look and the write; the reserve makes that unlikely.  A tmpfs needs some 200 MiB more:
+    there, a hole in a file takes room as soon as it is read.
 
     Raises:
         IndexUnavailableError: Too little space is free.

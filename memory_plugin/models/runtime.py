@@ -2,7 +2,7 @@
 
 Loaded on first use, once a process: importing this module costs nothing.  Texts are run one at a time: int8 scales
 activations over the whole input, so a text's vector would otherwise depend on what it was batched with.  The same
-text gives the same bits, in any order and from any thread.
+text gives the same bits in any order and from any thread, as long as onnxruntime and the processor stay the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,8 +135,7 @@ def load() -> MiniLM:
     Raises:
         ConfigurationError: A model file is missing, or is not the one that this version was made with.
     """
-    with _process.lock:
-        return _process.model
+    return _process.load_model()
 
 
 def statistics() -> Statistics:
@@ -146,32 +144,40 @@ def statistics() -> Statistics:
     Raises:
         ConfigurationError: The file is missing, or is not the one that this version was made with.
     """
-    with _process.lock:
-        return _process.statistics
+    return _process.load_statistics()
 
 
 class _Process:
     """What this process has loaded.  A forked child starts anew: a lock or a session may have been in use."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.forget()
 
     def forget(self) -> None:
-        self.__dict__.clear()
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._model: MiniLM | None = None
+        self._statistics: Statistics | None = None
 
-    @cached_property
-    def model(self) -> MiniLM:
-        from tokenizers import Tokenizer
+    def load_model(self) -> MiniLM:
+        with self._lock:
+            if self._model is None:
+                from tokenizers import Tokenizer
 
-        return MiniLM(Tokenizer.from_str(_read("tokenizer.json").decode()), _session(_read("model.onnx")))
+                tokenizer = Tokenizer.from_str(_read("tokenizer.json").decode())
+                self._model = MiniLM(tokenizer, _session(_read("model.onnx")))
+            return self._model
 
-    @cached_property
-    def statistics(self) -> Statistics:
-        with np.load(BytesIO(_read("statistics.npz")), allow_pickle=False) as file:
-            mean, frequency, texts = file["mean"], file["document_frequency"].astype(np.float64), int(file["texts"])
-        idf = np.log1p((texts - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
-        return Statistics(mean, idf)
+    def load_statistics(self) -> Statistics:
+        with self._lock:
+            if self._statistics is None:
+                self._statistics = _parse_statistics(_read("statistics.npz"))
+            return self._statistics
+
+
+def _parse_statistics(data: bytes) -> Statistics:
+    with np.load(BytesIO(data), allow_pickle=False) as file:
+        mean, frequency, texts = file["mean"], file["document_frequency"].astype(np.float64), int(file["texts"])
+    return Statistics(mean, np.log1p((texts - frequency + 0.5) / (frequency + 0.5)).astype(np.float32))
 
 
 def _session(model: bytes) -> Any:

@@ -54,7 +54,7 @@ BAD_POINTS = [
     Point(point_id(7), {"x": math.nan}, {}),
     Point(point_id(7), {"x": 2**70}, {}),
     Point(point_id(7), {"x": "\ud800"}, {}),
-    Point(point_id(7), {"x": [b"bytes"]}, {}),
+    Point(point_id(7), {"x": [b"bytes"]}, {}),  # type: ignore[list-item]
     Point(point_id(7), {"x.y": 1}, {}),
 ]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
 
 import memory_plugin
 from memory_plugin.crypto.encoding import from_text
+from memory_plugin.crypto.keyring import FileKeyRing
 from memory_plugin.crypto.keys import RootKey
 from memory_plugin.crypto.sealer import SubjectSealer
 
@@ -19,6 +23,19 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 POINT = "0a1b2c3d-4e5f-8a6b-9c7d-8e9fa0b1c2d3"
+
+
+OpenRing = Callable[..., FileKeyRing]
+"""Opens the key file of the test: ``open_ring(kek, store_id)``."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+def record(ring: FileKeyRing, subject: str) -> bytes:
+    return ring.keys(subject, create=False)[0].derive("record")
 
 
 def new_key() -> RootKey:

@@ -329,15 +329,21 @@ def test_salts_are_unique_here_and_among_processes() -> None:
     assert len(set(salts)) == 120_000
 
 
+FORK = """
+import os
+from memory_plugin.crypto.encoding import from_text
+from memory_plugin.crypto.keys import RootKey
+from memory_plugin.crypto.sealer import SubjectSealer
+sealer = SubjectSealer("store", "subject", [RootKey(b"abcd", bytes(32))])
+sealer.seal("point", "e", b"")
+child = os.fork()
+salts = [from_text(sealer.seal("point", "e", b""))[6:30].hex() for _ in range(500)]
+os.write(1, ("\\n".join(salts) + "\\n").encode())
+child and os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
 def test_salts_are_unique_after_a_fork() -> None:
-    reader, writer = os.pipe()
-    child = os.fork()
-    salts = [raw(SEALER.seal(POINT, "e", b""))[6:30] for _ in range(500)]
-    if not child:  # pragma: no cover -- in the child
-        os.write(writer, b"".join(salts))
-        os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as pipe:  # noqa: PTH123
-        theirs = pipe.read()
-    os.waitpid(child, 0)
-    assert len({theirs[i : i + 24] for i in range(0, len(theirs), 24)} | set(salts)) == 1000
+    salts = finish(start_python(FORK)).split()
+    assert len(salts) == len(set(salts)) == 1000

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from memory_plugin.crypto.vectors import Rotation, RotationCache, gaussians, orthogonal
+from memory_plugin.crypto.vectors import Rotation, RotationCache, _in_tiles, gaussians, orthogonal
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.types import Matrix
 
@@ -74,9 +74,20 @@ def test_signs_follow_the_diagonal() -> None:
 
 def test_a_nearly_singular_one_goes_the_long_way() -> None:
     square = np.random.default_rng(5).normal(size=(60, 60))
-    square[:, 7] = square[:, 3] * (1 + 1e-16)
-    q = orthogonal(square.reshape(-1))
+    square[:, 7] = 0
+    with pytest.raises(np.linalg.LinAlgError):
+        _in_tiles(square)
+    q = orthogonal(square.reshape(-1)).astype(np.float64)
     assert abs(q.T @ q - np.eye(60)).max() < 1e-5
+    assert np.all(np.delete(np.diagonal(q.T @ square), 7) > 0)
+
+
+def test_both_ways_agree_on_what_is_badly_conditioned() -> None:
+    square = np.random.default_rng(7).normal(size=(100, 100))
+    square[:, 60] = square[:, 3] + 1e-6 * square[:, 60]
+    q, (reference, r) = _in_tiles(square), np.linalg.qr(square)
+    assert abs(q.T @ q - np.eye(100)).max() < 1e-13
+    assert abs(q - reference * np.sign(np.diagonal(r))).max() < 1e-7
 
 
 def test_known_texts_undo_it() -> None:

@@ -1,0 +1,74 @@
+"""Fixtures: stores of every kind, driven both ways by the same test."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory_plugin import AsyncMemoryStore, MemoryStore
+from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
+
+
+class Driver:
+    """A store whose verbs are called in one way, whether it blocks or awaits."""
+
+    def __init__(self, asynchronous: bool, path: Path, **parts: Any) -> None:
+        self.path = path
+        if asynchronous:
+            self._runner: asyncio.Runner | None = asyncio.Runner()
+            self.store: Any = AsyncMemoryStore.open(path, **parts)
+            self._runner.run(self.store.__aenter__())
+        else:
+            self._runner = None
+            self.store = MemoryStore.open(path, **parts)
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        method = getattr(self.store, verb)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            return self._runner.run(result) if self._runner and inspect.isawaitable(result) else result
+
+        return call
+
+    def shut(self) -> None:
+        self.close()
+        if self._runner:
+            self._runner.close()
+
+
+Opener = Callable[..., Driver]
+
+
+@pytest.fixture(params=["blocking", "on a loop"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    """Opens stores of hashed words, each in a directory of its own name; both ways."""
+    opened: list[Driver] = []
+
+    def make(name: str = "memory", **parts: Any) -> Driver:
+        defaults: dict[str, Any] = {
+            "embedder": HashEmbedder(),
+            "reranker": OverlapReranker(),
+            "late": None,
+            "keyring": tmp_path / "keys" / f"{name}.json",
+        }
+        driver = Driver(request.param == "on a loop", tmp_path / name, **{**defaults, **parts})
+        opened.append(driver)
+        return driver
+
+    yield make
+    for driver in opened:
+        driver.shut()
+
+
+@pytest.fixture
+def store(open_store: Opener) -> Driver:
+    """A store with two declared fields."""
+    from memory_plugin import Settings
+
+    return open_store(settings=Settings(filterable=("topic", "stars")))

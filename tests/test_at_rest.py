@@ -1,0 +1,144 @@
+"""What a thief of the store's directory finds: nothing readable, and the proof that the search would find it."""
+
+from __future__ import annotations
+
+import base64
+import mmap
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memory_plugin import PLAINTEXT, Document, MemoryStore, Message, Settings
+from memory_plugin.crypto.keys import PublicKey
+from memory_plugin.crypto.terms import TermHash
+from memory_plugin.lexical import terms
+from memory_plugin.testing.doubles import HashEmbedder
+
+CANARIES = {
+    "text": "Zyqqvorth wexmalgin brunnhulde",
+    "metadata value": "Kvaskefrist79",
+    "metadata key": "plimbotranic_key",
+    "source path": "/home/glastrup/Wurzelbeek.md",
+    "namespace": "ulfhednar-quist",
+    "speaker": "Thrymskvida Oddmunsdottir",
+}
+
+
+def encodings(canary: str) -> Iterator[tuple[str, bytes]]:
+    """The ways in which a file may hold a text."""
+    raw = canary.encode()
+    yield "utf-8", raw
+    yield "utf-16-le", canary.encode("utf-16-le")
+    yield "utf-16-be", canary.encode("utf-16-be")
+    yield "hex", raw.hex().encode()
+    yield "HEX", raw.hex().upper().encode()
+    for shift in range(3):
+        # Base64 of the text somewhere inside a longer one: the part that does not depend on its neighbours.
+        padded = base64.b64encode(b"\0" * shift + raw)
+        yield f"base64+{shift}", padded[4 if shift else 0 : len(padded) - 4]
+        safe = base64.urlsafe_b64encode(b"\0" * shift + raw)
+        yield f"base64url+{shift}", safe[4 if shift else 0 : len(safe) - 4]
+
+
+def found(directory: Path, needles: dict[str, bytes]) -> set[str]:
+    """Names of the needles that stand in any file under the directory, or in a file's name."""
+    hits = {name for name, needle in needles.items() for path in directory.rglob("*") if needle in str(path).encode()}
+    for path in directory.rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                hits |= {name for name, needle in needles.items() if data.find(needle) >= 0}
+    return hits
+
+
+def fill(path: Path, keyring: Any, **settings: Any) -> tuple[MemoryStore, HashEmbedder]:
+    embedder = HashEmbedder(dimension=64)
+    store = MemoryStore.open(
+        path,
+        embedder=embedder,
+        reranker=None,
+        keyring=keyring,
+        settings=Settings(filterable=("plimbotranic_key",), **settings),
+    )
+    metadata = {CANARIES["metadata key"]: CANARIES["metadata value"]}
+    document = Document(CANARIES["text"] + " is here", source=CANARIES["source path"], metadata=metadata)
+    message = Message(
+        "user", CANARIES["text"] + " said", name=CANARIES["speaker"], time=datetime(2024, 1, 1, tzinfo=UTC)
+    )
+    store.add([document, message], (CANARIES["namespace"], "session"))
+    store.add("some other memory", "bob")
+    store.add(CANARIES["text"] + " replaced", (CANARIES["namespace"], "session"), source=CANARIES["source path"])
+    return store, embedder
+
+
+def needles() -> dict[str, bytes]:
+    return {f"{name} as {how}": raw for name, canary in CANARIES.items() for how, raw in encodings(canary)}
+
+
+def term_needles() -> dict[str, bytes]:
+    """Ids of the unkeyed hash, as an index (little-endian) and a log (big-endian) write them."""
+    words = sorted(set(terms(CANARIES["text"])))
+    ids = TermHash(PublicKey().derive("term")).ids(words)
+    return {
+        f"{word} {order}": raw.astype(order).tobytes()
+        for word, raw in zip(words, ids, strict=True)
+        for order in ("<u4", ">u4")
+    }
+
+
+def vector_needles(embedder: HashEmbedder, start: int = 0) -> dict[str, bytes]:
+    """Any 16 consecutive numbers of each original vector."""
+    vectors = embedder.embed(embedder.texts, input_type="document").vectors
+    return {
+        f"vector {row} {kind}": vectors[row, start : start + 16].astype(kind).tobytes()
+        for row in range(len(vectors))
+        for kind in ("<f4", "<f2")
+        if np.count_nonzero(vectors[row, start : start + 16]) >= 2
+    }
+
+
+@pytest.mark.parametrize("vectors", ["rotated", "sealed"])
+def test_a_sealed_store_holds_nothing_readable(tmp_path: Path, vectors: str) -> None:
+    store, embedder = fill(tmp_path / "m", tmp_path / "k.json", vectors=vectors)
+    (hit,) = store.search("Zyqqvorth replaced", CANARIES["namespace"], limit=1)
+    assert hit.record.source == CANARIES["source path"]
+    store.close()
+    assert found(tmp_path / "m", needles()) == set()
+    # Four bytes may stand somewhere by chance; two such chances in one store are out of the question.
+    assert len(found(tmp_path / "m", term_needles())) < 2
+    wanted = {name: raw for start in range(0, 64, 16) for name, raw in vector_needles(embedder, start).items()}
+    assert wanted
+    assert found(tmp_path / "m", wanted) == set()
+
+
+def test_the_same_search_finds_everything_in_a_plaintext_store(tmp_path: Path) -> None:
+    store, embedder = fill(tmp_path / "m", PLAINTEXT, vectors="plain")
+    store.close()
+    hits = found(tmp_path / "m", needles())
+    assert {name.split(" as ")[0] for name in hits} == set(CANARIES)
+    assert found(tmp_path / "m", vector_needles(embedder)) != set()
+    assert len(found(tmp_path / "m", term_needles())) >= 3
+
+
+def test_forgetting_leaves_nothing_that_opens(tmp_path: Path) -> None:
+    """A copy of the directory from before, with the key ring from after: nobody reads it."""
+    import shutil
+
+    store, _ = fill(tmp_path / "m", tmp_path / "k.json")
+    store.close()
+    shutil.copytree(tmp_path / "m", tmp_path / "backup")
+    with MemoryStore.open(
+        tmp_path / "m", embedder=HashEmbedder(), reranker=None, keyring=tmp_path / "k.json"
+    ) as opened:
+        assert opened.forget(CANARIES["namespace"]).keys == 1
+    with MemoryStore.open(
+        tmp_path / "backup", embedder=HashEmbedder(), reranker=None, keyring=tmp_path / "k.json"
+    ) as restored:
+        assert list(restored.search("Zyqqvorth", CANARIES["namespace"])) == []
+        assert restored.search("memory", "bob")[0].text == "some other memory"
+        verified = restored.verify()
+        assert len(verified.failures) == 2
+        assert all("no key" in failure for failure in verified.failures.values())
