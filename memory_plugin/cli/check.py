@@ -1,0 +1,141 @@
+"""Commands that look at the store itself: doctor, verify."""
+
+from __future__ import annotations
+
+import platform
+import stat
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from memory_plugin.cli import show
+from memory_plugin.cli.options import (
+    EMBEDDER,
+    EmbedderOption,
+    JsonOption,
+    KeysOption,
+    Place,
+    PlaintextOption,
+    StoreOption,
+    data_directory,
+)
+
+PACKAGES = (
+    "memory-plugin",
+    "qdrant-edge-py",
+    "qdrant-client",
+    "onnxruntime",
+    "tokenizers",
+    "tiktoken",
+    "numpy",
+    "cryptography",
+)
+SCALE = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def doctor(
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+    keys: KeysOption = None,
+    plaintext: PlaintextOption = False,
+    embedder: EmbedderOption = EMBEDDER,
+) -> None:
+    """Say where data and keys are, what protects what, which models, versions and sizes."""
+    place = Place(store, keys, plaintext, embedder)
+    found: dict[str, Any] = {"exists": place.exists, "data": place.location}
+    if place.exists:
+        with place.open(reranks=True) as memory:
+            found |= memory.describe()
+    else:
+        found["keys"] = keys or str(data_directory() / "keys")
+    found["versions"] = {name: _version(name) for name in PACKAGES}
+    found["versions"]["python"] = platform.python_version()
+    found["versions"]["system"] = platform.platform()
+    found["warnings"] = _warnings(found)
+    if as_json:
+        show.emit(found)
+        return
+    if not found["exists"]:
+        show.note(f"there is no store at {place.location} yet: make one with `memory-plugin add`")
+    _print(found)
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    """Plain facts first, then one table a section."""
+    plain = {name: value for name, value in found.items() if not isinstance(value, dict | list)}
+    show.table(["store", ""], [[name, _fact(name, value)] for name, value in plain.items()])
+    for name, value in found.items():
+        if isinstance(value, dict):
+            show.table([name, ""], [[one, _fact(one, other)] for one, other in value.items()])
+    for warning in found["warnings"]:
+        show.say(f"warning: {warning}")
+
+
+def _fact(name: str, value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith("bytes"):
+        return size(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def size(number: int) -> str:
+    """Bytes for people."""
+    amount = float(number)
+    for unit in SCALE:
+        if amount < 1024 or unit == SCALE[-1]:
+            return f"{amount:.0f} {unit}" if unit == SCALE[0] else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError(number)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _warnings(found: Mapping[str, Any]) -> list[str]:
+    """What is open to others, or lies where a thief of one would have both."""
+    data, keys = Path(str(found["data"])).expanduser(), Path(str(found["keys"])).expanduser()
+    warnings = []
+    if found.get("sealed") is False:
+        warnings.append("the store is PLAINTEXT: nothing in it is encrypted")
+    if data.is_dir() and keys.is_file() and data.resolve() in keys.resolve().parents:
+        warnings.append(f"the keys {keys} lie inside the data that they protect: move them elsewhere")
+    if sys.platform != "win32":
+        for path, ours in ((data, data.is_dir()), (keys, keys.is_file())):
+            if ours and stat.S_IMODE(path.stat().st_mode) & 0o077:
+                warnings.append(f"{path} is open to other users of this machine: chmod go-rwx {path}")
+    return warnings
+
+
+def verify(
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+    keys: KeysOption = None,
+    plaintext: PlaintextOption = False,
+    embedder: EmbedderOption = EMBEDDER,
+) -> None:
+    """Open every memory; leaves with status 1 when one does not open or lacks a vector."""
+    with Place(store, keys, plaintext, embedder).open() as memory:
+        found = memory.verify()
+    if as_json:
+        show.emit(
+            {"ok": found.ok, "memories": found.memories, "subjects": found.subjects, "failures": dict(found.failures)}
+        )
+    else:
+        show.say(f"{found.memories} memories of {found.subjects} subjects, {len(found.failures)} damaged")
+        if found.failures:
+            show.table(["id", "what is wrong"], [list(one) for one in found.failures.items()])
+    if not found.ok:
+        raise typer.Exit(1)

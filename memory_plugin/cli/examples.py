@@ -1,0 +1,44 @@
+"""What ``--help`` shows; ``tests/test_cli_examples.py`` runs every line in a directory with notes and a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "add": (
+            "memory-plugin add notes.md --namespace alice",
+            "memory-plugin add notes/ chat.jsonl -n alice/session-7 --meta team=search",
+            "echo 'Alice moved to Lisbon in May.' | memory-plugin add - -n alice",
+        ),
+        "search": (
+            "memory-plugin search 'Where does Alice live?' -n alice",
+            "memory-plugin search 'error E1042' -n alice -n company --limit 5 --rerank none --json",
+            "memory-plugin search 'plans' -n alice --where team=search --since 2024-01-01",
+        ),
+        "context": (
+            "memory-plugin context 'Where does Alice live?' -n alice --max-tokens 500",
+            "memory-plugin context 'Where does Alice live?' -n alice --json",
+        ),
+        "list": (
+            "memory-plugin list -n alice --limit 20 --newest-first",
+            "memory-plugin list -n alice/session-7 --json",
+        ),
+        "get": ("memory-plugin get 00000000-0000-5000-8000-000000000000 -n alice",),
+        "count": ("memory-plugin count -n alice", "memory-plugin count -n alice --where team=search"),
+        "facet": ("memory-plugin facet team -n alice", "memory-plugin facet '$source' -n alice --json"),
+        "delete": (
+            "memory-plugin delete -n alice --source notes.md",
+            "memory-plugin delete -n alice --where team=search --yes",
+            "memory-plugin delete -n alice/session-7 --all --yes --json",
+        ),
+        "forget": ("memory-plugin forget -n alice --yes",),
+        "doctor": ("memory-plugin doctor", "memory-plugin doctor --json"),
+        "verify": ("memory-plugin verify",),
+        "eval": (
+            "memory-plugin eval questions/",
+            "memory-plugin eval questions/ --reranker none --reranker late --legs hybrid --sample 200 --json",
+        ),
+    }
+)
