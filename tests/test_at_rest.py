@@ -94,9 +94,7 @@ def term_needles() -> dict[str, bytes]:
     ids = TermHash(PublicKey().derive("term")).ids(words)
     orders: tuple[Literal["little", "big"], ...] = ("little", "big")
     return {
-        f"{word} {order}": int(id_).to_bytes(4, order)
-        for word, id_ in zip(words, ids, strict=True)
-        for order in orders
+        f"{word} {order}": int(id_).to_bytes(4, order) for word, id_ in zip(words, ids, strict=True) for order in orders
     }
 
 
