@@ -37,7 +37,8 @@ class Settings:
         candidates: How many fused candidates are opened and re-ranked.
         leg_limit: How many candidates each leg returns to fusion.
         rrf_k: Constant of reciprocal rank fusion.
-        lexical_weight: Weight of the lexical leg in fusion; the dense leg has 1.
+        lexical_weight: Weight of the lexical leg in fusion, up to three times that as the query's words become
+            identifiers; the dense leg has 1.
         rerank_candidates: How many candidates the cross-encoder reads.
         rerank_weight: Weight of the cross-encoder's standardised score beside the stage before it.
         on_rerank_error: "raise", or "keep_fused" to return the order before the reranker; the results
@@ -62,7 +63,7 @@ class Settings:
 
     candidates: int = field(default=100, kw_only=True)
     leg_limit: int = field(default=100, kw_only=True)
-    rrf_k: float = field(default=10.0, kw_only=True)
+    rrf_k: float = field(default=4.0, kw_only=True)
     lexical_weight: float = field(default=2.0, kw_only=True)
     rerank_candidates: int = field(default=20, kw_only=True)
     rerank_weight: float = field(default=0.5, kw_only=True)
