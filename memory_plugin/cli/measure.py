@@ -41,11 +41,13 @@ def evaluate(
     ],
     reranker: Annotated[
         list[Stage] | None,
-        typer.Option(help="Last stage: fusion, late interaction, cross-encoder. Several to compare.  [default: local]"),
+        typer.Option(
+            help="Last stage: fusion, late interaction, cross-encoder. Several to compare.", show_default="local"
+        ),
     ] = None,
     legs: Annotated[
         list[Leg] | None,
-        typer.Option(help="What proposes candidates. Several to compare.  [default: hybrid]"),
+        typer.Option(help="What proposes candidates. Several to compare.", show_default="hybrid"),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-k", help="Rows that a search returns.")] = 10,
     sample: Annotated[
