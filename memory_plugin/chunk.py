@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from markdown_it import MarkdownIt
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
+from memory_plugin.ids import date_words
 from memory_plugin.types import Chunk
 
 SPECIAL_TOKENS = 2
@@ -26,7 +27,10 @@ CONTEXT_SHARE = 4
 
 
 # As Markdown counts lines; str.splitlines() would also break at form feeds and U+2028.
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+
+# Blocks only: what is inside a line does not matter to headings, and takes longest.
+_MARKDOWN = MarkdownIt("commonmark").disable("inline")
 
 
 class Pieces(Protocol):
@@ -41,7 +45,7 @@ class Pieces(Protocol):
 def message_context(name: str | None, role: str, time: datetime | None) -> str:
     """What is embedded before a message: "Ana, 7 May 2023: "."""
     who = " ".join((name or role).split())
-    return f"{who}, {time:%-d %B %Y}: " if time is not None else f"{who}: "
+    return f"{who}, {date_words(time)}: " if time is not None else f"{who}: "
 
 
 def chunk_message(content: str, context: str, pieces: Pieces, *, max_tokens: int) -> list[Chunk]:
@@ -70,15 +74,19 @@ def chunk_document(text: str, pieces: Pieces, *, max_tokens: int, markdown: bool
     headings = _headings(text) if markdown else []
     reserve = max_tokens // CONTEXT_SHARE if headings else 0
     spans = _spans(text, "", pieces, max_tokens - reserve, markdown=markdown)
-    # A heading alone answers nothing, and the passages under it carry it.
-    telling = [span for span in spans if not any(one.start <= span[0] and span[1] <= one.end for one in headings)]
-    chunks = []
-    for index, (start, end) in enumerate(telling or spans):
-        context = _path(headings, start)
-        if context:
-            context = fit(context, pieces, reserve)
-        chunks.append(Chunk(text[start:end], start, end, index, context))
-    return chunks
+    sections = list(_sections(headings, spans))
+    contexts = [fit(section.line, pieces, reserve) for section in sections]
+    # A heading alone answers nothing: it is left out where a passage under it carries all of it.
+    carried = {
+        heading
+        for section, context in zip(sections, contexts, strict=True)
+        if section.alone is None and context == section.line
+        for heading in section.path
+    }
+    kept = [place for place, section in enumerate(sections) if section.alone not in carried]
+    return [
+        Chunk(text[slice(*spans[place])], *spans[place], index, contexts[place]) for index, place in enumerate(kept)
+    ]
 
 
 def fit(context: str, pieces: Pieces, max_tokens: int) -> str:
@@ -90,20 +98,35 @@ def fit(context: str, pieces: Pieces, max_tokens: int) -> str:
 
 def _spans(text: str, context: str, pieces: Pieces, max_tokens: int, *, markdown: bool) -> list[tuple[int, int]]:
     """Offsets of the passages; white space between them belongs to none."""
-    whole = _split(text, context, pieces, max_tokens, markdown=markdown)
-    longest = CHARACTERS_PER_TOKEN * max_tokens
-    return [
-        (begin, min(begin + longest, end))
-        for start, end in whole
-        for begin in range(start, max(end, start + 1), longest)
-    ]
-
-
-def _split(text: str, context: str, pieces: Pieces, max_tokens: int, *, markdown: bool) -> list[tuple[int, int]]:
-    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
-    # Word pieces are at least one character each: a short text needs no counting.
     room = max_tokens - (pieces.count(context) if context else SPECIAL_TOKENS)
-    if end - start <= room or (end - start <= 64 * room and pieces.count(text) - SPECIAL_TOKENS <= room):
+    longest = CHARACTERS_PER_TOKEN * max_tokens
+    spans: list[tuple[int, int]] = []
+    for start, end in _split(text, pieces, room, markdown=markdown):
+        if end - start <= longest:
+            spans.append((start, end))
+        else:
+            for begin in range(start, end, longest):
+                spans.extend(_halved(text, begin, min(begin + longest, end), pieces, room))
+    return spans
+
+
+def _halved(text: str, start: int, end: int, pieces: Pieces, room: int) -> Iterator[tuple[int, int]]:
+    # The end of a word that was too long for the tokenizer may be one that it takes to pieces.
+    start, end = end - len(text[start:end].lstrip()), start + len(text[start:end].rstrip())
+    if end - start > 1 and pieces.count(text[start:end]) - SPECIAL_TOKENS > room:
+        middle = (start + end) // 2
+        yield from _halved(text, start, middle, pieces, room)
+        yield from _halved(text, middle, end, pieces, room)
+    elif start < end:
+        yield start, end
+
+
+def _split(text: str, pieces: Pieces, room: int, *, markdown: bool) -> list[tuple[int, int]]:
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    # Word pieces of ASCII are at least one character each: a short text needs no counting.
+    if end - start <= room and text.isascii():
+        return [(start, end)]
+    if end - start <= 64 * room and pieces.count(text) - SPECIAL_TOKENS <= room:
         return [(start, end)]
     make: Callable[..., Any] = MarkdownSplitter if markdown else TextSplitter
     splitter = make.from_huggingface_tokenizer(pieces.tokenizer, room)  # type: ignore[attr-defined]
@@ -122,7 +145,7 @@ def _headings(text: str) -> list[_Heading]:
     lines = [0]
     for line in _LINE.findall(text):
         lines.append(lines[-1] + len(line))
-    tokens = MarkdownIt("commonmark").parse(text)
+    tokens = _MARKDOWN.parse(text)
     found = []
     for opening, inline in itertools.pairwise(tokens):
         if opening.type == "heading_open" and opening.map:
@@ -132,11 +155,28 @@ def _headings(text: str) -> list[_Heading]:
     return found
 
 
-def _path(headings: list[_Heading], start: int) -> str:
-    """Titles of the headings above an offset, outermost first, as a line: "Guide > Install"."""
-    path: list[_Heading] = []
-    for heading in headings:
-        if heading.end > start:
-            break
-        path = [*(one for one in path if one.level < heading.level), heading]
-    return " > ".join(one.title for one in path if one.title) + "\n" if path else ""
+class _Section(NamedTuple):
+    """Where a passage is: the headings above it, outermost first, and the one that it is no more than a part of."""
+
+    path: tuple[_Heading, ...]
+    alone: _Heading | None
+
+    @property
+    def line(self) -> str:
+        """The titles as a line: "Guide > Install"."""
+        titles = " > ".join(one.title for one in self.path if one.title)
+        return f"{titles}\n" if titles else ""
+
+
+def _sections(headings: Sequence[_Heading], spans: Sequence[tuple[int, int]]) -> Iterator[_Section]:
+    """The section of each passage; both are in order."""
+    path: tuple[_Heading, ...] = ()
+    place = 0
+    for start, end in spans:
+        while place < len(headings) and headings[place].end <= start:
+            heading = headings[place]
+            path = (*(one for one in path if one.level < heading.level), heading)
+            place += 1
+        following = headings[place] if place < len(headings) else None
+        inside = following is not None and following.start <= start and end <= following.end
+        yield _Section(path, following if inside else None)

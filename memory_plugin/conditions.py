@@ -8,6 +8,9 @@ from typing import TypeAlias
 
 Scalar: TypeAlias = "str | int | float | bool | None"
 
+OWN_FIELDS = ("$role", "$name", "$source", "$kind")
+"""A record's own fields, as filters name them beside those of its metadata."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:

@@ -28,10 +28,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class MemoryPluginError(Exception):
     """The root of the tree."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors below take more than a message: an error must still cross a process border.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[MemoryPluginError], args: tuple[object, ...], state: dict[str, Any]) -> MemoryPluginError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigurationError(MemoryPluginError):

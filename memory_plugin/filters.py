@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 
+from memory_plugin.conditions import OWN_FIELDS
 from memory_plugin.errors import InvalidInputError
-from memory_plugin.ids import moment, utf8
+from memory_plugin.ids import day, moment, utf8
 from memory_plugin.types import And, AnyOf, Filter, HasVector, Json, Not, Or, Range, Record, Scalar, TimeRange
 
 ALWAYS = And(())
 NEVER = Or(())
-DAY_SECONDS = 86_400
 
 
 def eq(field: str, value: Scalar) -> Filter:
@@ -28,6 +28,8 @@ def eq(field: str, value: Scalar) -> Filter:
 
 def any_of(field: str, values: Iterable[Scalar]) -> Filter:
     """The field equals one of the values, or is a list that holds one of them."""
+    if isinstance(values, str):
+        raise InvalidInputError("any_of takes a list of values; eq takes one")
     found = tuple(values)
     for value in found:
         if value is not None and not isinstance(value, str | int | float | bool):
@@ -43,6 +45,9 @@ def range_(
 ) -> Filter:
     """The field is a number inside the bounds."""
     utf8(field, "a filter's field")
+    for bound in (gte, gt, lte, lt):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound):
+            raise InvalidInputError(f"a range's bound is a number, not {bound!r:.80}")
     return Range(field, gte=gte, gt=gt, lte=lte, lt=lt)
 
 
@@ -99,7 +104,7 @@ def field_value(record: Record, field: str) -> Json | object:
             "$kind": record.kind,
         }
         if field not in own:
-            raise InvalidInputError(f"{field} is no field of a record; those are {', '.join(own)}")
+            raise InvalidInputError(f"{field} is no field of a record; those are {', '.join(OWN_FIELDS)}")
         return own[field]
     return record.metadata.get(field, MISSING)
 
@@ -111,7 +116,7 @@ def scalar_key(value: Scalar) -> str:
     if isinstance(value, bool):
         return f"b{value:d}"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return f"n{int(value)}"
+        return f"n{int(value):x}"  # in base 16: Python refuses to write very long numbers in base 10
     return f"n{value!r}" if isinstance(value, float) else f"s{value}"
 
 
@@ -196,14 +201,20 @@ class Blinder:
 
     @staticmethod
     def _days(key: str, since: datetime | None, until: datetime | None, *, widen: bool) -> Blind:
+        if since is None and until is None:
+            return Blind(ALWAYS, exact=True)
         first = last = None
         exact = True
         if since is not None:
-            first, rest = divmod(since.timestamp(), DAY_SECONDS)
-            exact = exact and rest == 0
-            first += 0 if widen or rest == 0 else 1
+            whole = _at_midnight(since)
+            exact = exact and whole
+            first = day(since) + (0 if widen or whole else 1)
         if until is not None:
-            last, rest = divmod(until.timestamp(), DAY_SECONDS)
-            exact = exact and rest == 0
-            last -= 0 if widen and rest > 0 else 1
+            whole = _at_midnight(until)
+            exact = exact and whole
+            last = day(until) - (0 if widen and not whole else 1)
         return Blind(Range(key, gte=first, lte=last), exact=exact)
+
+
+def _at_midnight(moment: datetime) -> bool:
+    return moment.astimezone(UTC).time() == time.min

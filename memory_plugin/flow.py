@@ -13,7 +13,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -84,7 +84,7 @@ class OnLoop:
         """Call ``fn`` without holding up the loop."""
         if inspect.iscoroutinefunction(fn):
             return cast("T", await fn(*args, **kwargs))
-        result = await asyncio.to_thread(fn, *args, **kwargs)
+        result = await asyncio.to_thread(_no_stop_iteration, fn, *args, **kwargs)
         # A partial or a callable object may hide a coroutine function.
         return cast("T", await result if inspect.isawaitable(result) else result)
 
@@ -93,13 +93,23 @@ class OnLoop:
         task = asyncio.ensure_future(work)
         try:
             return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait([task])
-            raise
+        except asyncio.CancelledError as cancelled:
+            while not task.done():
+                with suppress(asyncio.CancelledError):  # cancelled again: the work still finishes
+                    await asyncio.wait([task])
+            raise cancelled from None if task.cancelled() else task.exception()
 
     def lock(self) -> AbstractAsyncContextManager[object]:
         """Held by one task at a time."""
         return asyncio.Lock()
+
+
+def _no_stop_iteration(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    # A future cannot carry StopIteration: whoever awaits it would wait for ever.
+    try:
+        return fn(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError(f"{fn!r} raised StopIteration") from error
 
 
 def run(work: Coroutine[Any, Any, T], /) -> T:
@@ -112,5 +122,6 @@ def run(work: Coroutine[Any, Any, T], /) -> T:
         work.send(None)
     except StopIteration as stop:
         return cast("T", stop.value)
-    work.close()
+    with suppress(RuntimeError):  # it may await once more while it is being closed
+        work.close()
     raise ConfigurationError("a blocking store was given something that awaits: use AsyncMemoryStore")

@@ -21,6 +21,12 @@ MAX_PART_BYTES = 1024
 MAX_SOURCE_BYTES = 4096
 MAX_METADATA_BYTES = 256 * 1024
 
+_EPOCH_DAY = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+
 
 def utf8(text: object, what: str, *, limit: int | None = None) -> bytes:
     """The text's UTF-8 bytes.
@@ -82,10 +88,19 @@ def canonical(value: Json | Mapping[str, Json]) -> bytes:
         InvalidInputError: It is no JSON value: an object, NaN, a lone surrogate, a key that is no string.
     """
     try:
+        if not _string_keys(value):
+            raise TypeError("a key is no string")
         text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"not a JSON value: {error}") from error
     return utf8(text, "a JSON value")
+
+
+def _string_keys(value: object) -> bool:
+    # json.dumps would write the key 1 as "1", and so make two different values one.
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _string_keys(one) for key, one in value.items())
+    return all(map(_string_keys, value)) if isinstance(value, list | tuple) else True
 
 
 def metadata(value: Metadata) -> dict[str, Json]:
@@ -106,23 +121,31 @@ def moment(value: datetime | None, what: str = "time") -> datetime | None:
     """The time in UTC.
 
     Raises:
-        InvalidInputError: It has no time zone.
+        InvalidInputError: It has no time zone, or is before the year 1 or after 9999 in UTC.
     """
     if value is None:
         return None
-    if not isinstance(value, datetime) or value.tzinfo is None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidInputError(f"{what} needs a time zone: datetime(…, tzinfo=timezone.utc), not {value!r:.80}")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError(f"{what} is out of range in UTC: {value!r:.80}") from None
 
 
 def day(value: datetime) -> int:
-    """Days since 1970-01-01 in UTC."""
-    return day_of(value.timestamp())
+    """Days since 1970-01-01 in UTC; exact, where a POSIX time in a float is not."""
+    return value.astimezone(UTC).toordinal() - _EPOCH_DAY
 
 
 def day_of(timestamp: float) -> int:
     """Days since 1970-01-01 in UTC of a POSIX time in seconds."""
     return int(timestamp // 86_400)
+
+
+def date_words(value: datetime) -> str:
+    """The day in English words, whatever the locale: "7 May 2023"."""
+    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
 
 
 def is_point_id(value: object) -> bool:

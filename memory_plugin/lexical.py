@@ -23,12 +23,21 @@ IDENTITY = "words-1"
 K1 = 1.2
 B = 0.75
 
+# Scripts without spaces between words: kana, ideographs, Hangul, Thai.
+_SPACELESS = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
+_SPACELESS_WORD = re.compile(f"[{_SPACELESS}]")
+
 # A word, or words joined by one of . - : / ' @ without a space: os.path.join, ZX-4471-B, a/b, it's.
 _COMPOUND = re.compile(r"\w+(?:(?:[.\-/'’@]|::)\w+)*")
 _WORD = re.compile(r"\w+")
 # fooBar → foo Bar, HTTPServer → HTTP Server, utf8 → utf 8, snake_case → snake case
+# A word of both kinds is cut at the border: iPhoneを → iPhone, を
+_SCRIPTS = re.compile(f"[{_SPACELESS}]+|[^\\W{_SPACELESS}]+")
 _PARTS = re.compile(r"[^\W\d_]+?(?=[A-Z][a-z]|(?<=[a-z])[A-Z]|\d|_|\b)|\d+|[^\W\d_]+")
-_SCRIPT_WITHOUT_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]+")
+# Normalising takes time quadratic in a row of combining marks; no script has more than a few.
+_MARKS = re.compile(r"([^\w\s\x00-\x7f]{30})[^\w\s\x00-\x7f]+")
+# Short numbers and years are whole words to any model.
+_PLAIN_NUMBER = re.compile(r"\d\d?|1\d\d\d|20\d\d")
 
 STOP_WORDS = frozenset(
     " ".join(
@@ -61,8 +70,7 @@ def terms(text: str, language: Language = "english") -> list[str]:
     A plain word gives its stem.  A compound or an identifier gives itself, lower-cased, and the
     stems of its parts.  Scripts without spaces give character pairs.
     """
-    # The soft hyphen and zero-width characters would hide a word from whoever types it.
-    text = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
+    text = _normal(text)
     whole: list[str] = []
     words: list[str] = []
     for compound in _COMPOUND.findall(text):
@@ -70,21 +78,26 @@ def terms(text: str, language: Language = "english") -> list[str]:
         if len(simple) > 1 and not _elision(compound):
             whole.append(compound.lower())
         for word in simple:
-            parts = _PARTS.findall(word) if _composite(word) else []
-            if len(parts) > 1:
-                whole.append(word.lower())
+            for run in _SCRIPTS.findall(word):
+                if _SPACELESS_WORD.match(run):
+                    whole.extend(_pairs(run))
+                    continue
+                parts = _PARTS.findall(run) if _composite(run) else [run]
+                if parts != [run]:
+                    whole.append(run.lower())
                 words.extend(part.lower() for part in parts)
-            elif _SCRIPT_WITHOUT_SPACES.search(word):
-                whole.extend(_pairs(word))
-            else:
-                words.append(word.lower())
     if language == "none":
         return whole + words
     kept = [word for word in words if word not in STOP_WORDS]
     return whole + _stemmer()(kept)
 
 
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+
+
+def _normal(text: str) -> str:
+    # The soft hyphen and zero-width characters would hide a word, or part an accent from its letter.
+    return unicodedata.normalize("NFKC", _MARKS.sub(r"\1", text.translate(_INVISIBLE)))
 
 
 def _elision(compound: str) -> bool:
@@ -102,14 +115,19 @@ def _pairs(word: str) -> list[str]:
 def fragmentation(query: str) -> float:
     """Share of the query's content words that are identifier-like, from 0 to 1.
 
-    Such a word has an inner ``_``, digit, dot, hyphen or capital, or is a number: its form is rare,
-    and a model that reads word pieces sees only fragments of it.
+    Such a word has an inner ``_``, digit, dot, hyphen or capital, or is a number that is neither short
+    nor a year: its form is rare, and a model that reads word pieces sees only fragments of it.
     """
-    compounds = [word for word in _COMPOUND.findall(query) if word.lower() not in STOP_WORDS]
+    compounds = [word for word in _COMPOUND.findall(_normal(query)) if word.lower() not in STOP_WORDS]
     if not compounds:
         return 0.0
-    rare = sum(1 for word in compounds if not _elision(word) and (len(_WORD.findall(word)) > 1 or _composite(word)))
-    return rare / len(compounds)
+    return sum(map(_rare, compounds)) / len(compounds)
+
+
+def _rare(compound: str) -> bool:
+    if _elision(compound) or _PLAIN_NUMBER.fullmatch(compound):
+        return False
+    return len(_WORD.findall(compound)) > 1 or _composite(compound)
 
 
 def bm25_weights(counts: Mapping[str, int] | Counter[str], average_length: float) -> dict[str, float]:

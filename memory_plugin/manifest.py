@@ -81,10 +81,11 @@ class Manifest:
         try:
             known: dict[str, Any] = {one.name: value[one.name] for one in fields(cls)}
             spaces = {name: ModelIdentity(**identity) for name, identity in known["spaces"].items()}
-            manifest = cls(**{**known, "spaces": spaces})
-        except (KeyError, TypeError, AttributeError) as error:
+            manifest = cls(**{**known, "spaces": spaces, "settings": dict(known["settings"])})
+            fits = manifest.active in spaces and all(space(one) == name for name, one in spaces.items())
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ManifestMismatchError(f"the store's manifest is damaged: {type(error).__name__}: {error}") from error
-        if manifest.active not in spaces or any(space(one) != name for name, one in spaces.items()):
+        if not fits:
             raise ManifestMismatchError("the store's manifest is damaged: its spaces do not fit their names")
         return manifest
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from memory_plugin.conditions import OWN_FIELDS
 from memory_plugin.errors import ConfigurationError
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "time_index": ("day", None),
+    "vectors": ("rotated", "sealed", "plain"),
+    "language": ("english", "none"),
+    "on_rerank_error": ("raise", "keep_fused"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,8 @@ class Settings:
         candidates: How many fused candidates are opened and re-ranked.
         leg_limit: How many candidates each leg returns to fusion.
         rrf_k: Constant of reciprocal rank fusion.
-        lexical_weight: Weight of the lexical leg in fusion; the dense leg has 1.
+        lexical_weight: Weight of the lexical leg in fusion, up to three times that as the query's words become
+            identifiers; the dense leg has 1.
         rerank_candidates: How many candidates the cross-encoder reads.
         rerank_weight: Weight of the cross-encoder's standardised score beside the stage before it.
         on_rerank_error: "raise", or "keep_fused" to return the order before the reranker; the results
@@ -54,7 +63,7 @@ class Settings:
 
     candidates: int = field(default=100, kw_only=True)
     leg_limit: int = field(default=100, kw_only=True)
-    rrf_k: float = field(default=10.0, kw_only=True)
+    rrf_k: float = field(default=4.0, kw_only=True)
     lexical_weight: float = field(default=2.0, kw_only=True)
     rerank_candidates: int = field(default=20, kw_only=True)
     rerank_weight: float = field(default=0.5, kw_only=True)
@@ -77,5 +86,23 @@ class Settings:
                 raise ConfigurationError(f"settings: {name} must not be negative, got {getattr(self, name)}")
         if self.half_life_days is not None and not self.half_life_days > 0:
             raise ConfigurationError(f"settings: half_life_days must be positive, not {self.half_life_days}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                known = ", ".join(map(repr, choices))
+                raise ConfigurationError(f"settings: {name} is one of {known}, not {getattr(self, name)!r}")
+        if self.duplicate_similarity is not None and not 0 < self.duplicate_similarity <= 1:
+            raise ConfigurationError(
+                f"settings: duplicate_similarity must be above 0 and at most 1, not {self.duplicate_similarity}"
+            )
+        self._check_filterable()
+
+    def _check_filterable(self) -> None:
+        if not isinstance(self.filterable, tuple):
+            raise ConfigurationError(f"settings: filterable is a tuple of field names, not {self.filterable!r:.80}")
+        unknown = [name for name in self.filterable if name.startswith("$") and name not in OWN_FIELDS]
+        if unknown:
+            raise ConfigurationError(
+                f"settings: {unknown[0]} is no field of a record; those are {', '.join(OWN_FIELDS)}"
+            )
         if len(set(self.filterable)) != len(self.filterable) or not all(self.filterable):
             raise ConfigurationError("settings: filterable needs distinct, non-empty field names")

@@ -31,7 +31,11 @@ _ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{encoding}.tikt
 MARGIN = 1.25
 """By how much word pieces are multiplied to stay above tiktoken's count; see tests/test_tokens.py."""
 
-_UNSEEN = re.compile(r"\n+|[ \t]{2,}|\S{50,}|[^\x00-\x7f]+|[\x00-\x08\x0b-\x1f\x7f]")
+# What word pieces do not see, or see too few of: long words, white space but for one blank before a word
+# or a sign, capitals inside a word, and all beyond ASCII.
+_UNSEEN = re.compile(
+    r"\S{50,}|\s{2,}|[\t\n]| (?![A-Za-z!-/:-@\[-`{-~])|(?<=[A-Za-z])[A-Z]|[^\x00-\x7f]+|[\x00-\x08\x0b-\x1f\x7f]"
+)
 
 _loading = threading.Lock()
 
@@ -59,8 +63,8 @@ class Estimate:
         """An upper estimate of a byte-pair tokenizer's count."""
         if not text:
             return 0
-        # Word pieces drop white space and take a word they do not know (over 100 characters, a row of
-        # emoji) as one; a byte-pair tokenizer spends tokens on all of it, at most one a byte.
+        # Word pieces drop white space and case, and take a word they do not know (over 100 characters, a
+        # row of emoji) as one; a byte-pair tokenizer spends tokens on all of it, at most one a byte.
         unseen = sum(len(run.encode(errors="replace")) for run in _UNSEEN.findall(text))
         return math.ceil((self._pieces(text) + unseen) * MARGIN)
 

@@ -22,7 +22,11 @@ class Driver:
         if asynchronous:
             self._runner: asyncio.Runner | None = asyncio.Runner()
             self.store: Any = AsyncMemoryStore.open(path, **parts)
-            self._runner.run(self.store.__aenter__())
+            try:
+                self._runner.run(self.store.__aenter__())
+            except BaseException:
+                self._runner.close()
+                raise
         else:
             self._runner = None
             self.store = MemoryStore.open(path, **parts)

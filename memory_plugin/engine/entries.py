@@ -5,7 +5,8 @@ A string, a ``Document``, a ``Message``, a chat message as a mapping, or a list 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -19,7 +20,7 @@ from memory_plugin.types import Chunk, Document, Json, Message, Metadata
 Item: TypeAlias = "str | Document | Message | Mapping[str, object]"
 Items: TypeAlias = "Item | Sequence[Item]"
 
-_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_VISIBLE = re.compile(r"[^\s\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ def entries(
         InvalidInputError: Something cannot be used; names the item.
     """
     several = not isinstance(items, str | Document | Message | Mapping)
+    if several and not isinstance(items, Iterable):
+        raise InvalidInputError(f"add takes text, a Document, a Message, or a list of them, not {type(items).__name__}")
     given: Sequence[Item] = list(items) if several else [items]  # type: ignore[arg-type, list-item]
     if source is not None and len(given) != 1:
         raise InvalidInputError(f"source names one document, but {len(given)} items were given: give each its own")
@@ -188,5 +191,5 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 
 def _require_text(text: object, limit: int) -> None:
     ids.utf8(text, "the text", limit=limit)
-    if isinstance(text, str) and not text.strip().strip(_INVISIBLE).strip():
+    if isinstance(text, str) and not _VISIBLE.search(text):
         raise InvalidInputError("the text is empty: there is nothing to remember")

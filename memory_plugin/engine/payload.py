@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from memory_plugin.errors import DecryptionError
 from memory_plugin.ids import canonical
@@ -42,6 +42,9 @@ STAGED = "staged"
 INTENT = "intent"
 HEAD = "head"
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
 KEYWORDS = (SUBJECT, PREFIXES, DOCUMENT)
 
 
@@ -50,7 +53,7 @@ def encode(record: Record) -> bytes:
     full: dict[str, Json] = {
         "ns": list(record.namespace),
         "text": record.text,
-        "time": record.time.timestamp(),
+        "time": (record.time - EPOCH) // MICROSECOND,
         "kind": record.kind,
         "context": record.context,
         "source": record.source,
@@ -75,8 +78,8 @@ def decode(point: PointId, data: bytes) -> Record:
         return Record(
             id=point,
             namespace=tuple(found["ns"]),
-            text=found["text"],
-            time=datetime.fromtimestamp(found["time"], UTC),
+            text=found.get("text", ""),
+            time=EPOCH + found["time"] * MICROSECOND,
             kind=found["kind"],
             context=found.get("context", ""),
             source=found.get("source"),
@@ -87,9 +90,9 @@ def decode(point: PointId, data: bytes) -> Record:
             end=end,
             index=index,
             chunks=chunks,
-            document=found["doc"],
+            document=found.get("doc", ""),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecryptionError(f"the record of point {point} has an unknown form") from error
 
 
@@ -134,6 +137,13 @@ class Head:
 
     @classmethod
     def decode(cls, data: bytes) -> Head:
-        """From JSON."""
-        found = json.loads(data)
-        return cls(int(found["passages"]), int(found["terms"]))
+        """From JSON.
+
+        Raises:
+            DecryptionError: It opened, but is no head of this format.
+        """
+        try:
+            found = json.loads(data)
+            return cls(int(found["passages"]), int(found["terms"]))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise DecryptionError("the head of a data subject has an unknown form") from error

@@ -17,9 +17,9 @@ from memory_plugin.types import Embeddings, Hit, StageScore, TokenVectors
 
 DENSE, LEXICAL, FUSED, LATE, RERANK = "dense", "lexical", "fused", "late", "rerank"
 
-# Weights beside the late interaction score, all standardised over the candidates; chosen on train/*.
+# Weights beside the late interaction score, all standardised over the candidates (docs/adr/0005-fusion.md).
 LATE_DENSE = 0.25
-LATE_LEXICAL = 0.25
+LATE_LEXICAL = 0.5
 LATE_LEXICAL_RARE = 2.0
 """The lexical weight grows to this as the query's words become identifiers."""
 

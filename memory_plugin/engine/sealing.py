@@ -26,7 +26,7 @@ from memory_plugin.engine.payload import (
     encode,
     namespace_tag,
 )
-from memory_plugin.filters import value_keys
+from memory_plugin.filters import field_value, value_keys
 from memory_plugin.ids import day
 from memory_plugin.lexical import bm25_weights, terms
 from memory_plugin.protocols import Sealer
@@ -120,7 +120,7 @@ def _payload(
     if engine.settings.time_index == "day":
         payload[DAY] = day(cut.time)
     for name in engine.settings.filterable:
-        keys = value_keys(entry.metadata[name]) if name in entry.metadata else []
+        keys = value_keys(field_value(record, name))
         if keys:
             payload[engine.field_key(name)] = [sealer.tag("field", name, key) for key in keys]
     if tokens is not None and engine.late is not None:

@@ -20,7 +20,7 @@ from memory_plugin.engine.sealing import sparse_vector
 from memory_plugin.errors import DecryptionError, InvalidInputError
 from memory_plugin.filters import matches
 from memory_plugin.fuse import near_duplicates, reciprocal_rank_fusion
-from memory_plugin.lexical import terms
+from memory_plugin.lexical import fragmentation, terms
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import (
     And,
@@ -224,10 +224,12 @@ async def _fused(
         legs.setdefault(leg, []).extend(answer)
         subjects.update((scored.id, scope.sealer.subject) for scored in answer)
     exhausted = all(len(answer) < depth for answer in answers)
-    return _Found(_fuse(engine, legs, subjects), exhausted)
+    return _Found(_fuse(engine, asked.query, legs, subjects), exhausted)
 
 
-def _fuse(engine: Engine, legs: Mapping[str, list[Scored]], subjects: Mapping[PointId, str]) -> list[Candidate]:
+def _fuse(
+    engine: Engine, query: str, legs: Mapping[str, list[Scored]], subjects: Mapping[PointId, str]
+) -> list[Candidate]:
     stages: dict[PointId, dict[str, StageScore]] = {}
     order: dict[str, list[PointId]] = {}
     for leg, found in legs.items():
@@ -237,7 +239,9 @@ def _fuse(engine: Engine, legs: Mapping[str, list[Scored]], subjects: Mapping[Po
         for rank, one in enumerate(ranked, 1):
             stages.setdefault(one.id, {})[leg] = StageScore(rank, one.score)
     settings = engine.settings
-    scores = reciprocal_rank_fusion(order, k=settings.rrf_k, weights={LEXICAL: settings.lexical_weight})
+    # What a model reads of an identifier are fragments: there the words themselves count more.
+    lexical = settings.lexical_weight * (1 + 2 * fragmentation(query))
+    scores = reciprocal_rank_fusion(order, k=settings.rrf_k, weights={LEXICAL: lexical})
     ranked_ids = sorted(scores, key=lambda point: (-scores[point], point))
     return [
         Candidate(point, subjects[point], scores[point], {**stages[point], FUSED: StageScore(rank, scores[point])})

@@ -13,13 +13,15 @@ import qdrant_edge as qe
 
 from memory_plugin.errors import IndexUnavailableError, InvalidInputError, MemoryPluginError, StoreClosedError
 from memory_plugin.index.compiler import compile_filter
-from memory_plugin.index.edge_files import PROVIDER, disk_full, locked
+from memory_plugin.index.edge_files import MIB, PROVIDER, disk_full, locked
 from memory_plugin.index.validate import Checked, Layout, check_key, check_leg
 from memory_plugin.types import Filter, LegQuery, Point, SparseVector, Vector
 
 # Above what any disk holds, in KiB: no HNSW graph is ever built.
 NEVER = 2**40
 OVERSAMPLING = 3.0
+# One call is one log record, whose length the engine counts in 32 bits; what is longer encoded stays below.
+MAX_CALL_BYTES = 512 * MIB
 
 
 def config(layout: Layout, search_threads: int) -> qe.EdgeConfig:
@@ -76,13 +78,22 @@ def to_point(point: Checked) -> qe.Point:
     return qe.Point(point.id, vectors, cast("dict[str, Any]", point.payload))
 
 
-def written_bytes(points: Sequence[Checked]) -> int:
-    """About how many bytes of content an upsert holds; the disk takes some twice that, log included."""
+def call_bytes(points: Sequence[Checked]) -> int:
+    """About how many bytes of content an upsert holds; the disk takes some twice that, log included.
+
+    Raises:
+        InvalidInputError: More than one log record should hold.
+    """
     total = 0
     for point in points:
         total += 256 + sum(row.nbytes for row in point.dense.values())
         total += sum(8 * len(indices) for indices, _ in point.sparse.values())
         total += sum(32 + len(value if isinstance(value, str) else str(value)) for value in point.payload.values())
+    if total > MAX_CALL_BYTES:
+        raise InvalidInputError(
+            f"{len(points)} points of together {total // MIB} MiB are too many for one call, which may have "
+            f"{MAX_CALL_BYTES // MIB} MiB: nothing was written, upsert fewer at a time"
+        )
     return total
 
 

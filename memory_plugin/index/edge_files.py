@@ -45,7 +45,7 @@ class LockFile:
             StoreLockedError: Somebody holds it.
             OSError: The file cannot be made or locked.
         """
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if sys.platform != "win32":  # there, only the engine's own lock on the WAL holds
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,12 +57,12 @@ class LockFile:
             os.close(self._file)
             raise
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
         # An index that was dropped without close() must not stay locked until the process ends.
         self._closing = weakref.finalize(self, os.close, self._file)
 
     def _owner(self) -> int | None:
-        text = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
+        text = os.read(self._file, 32).decode("ascii", "replace").strip()
         return int(text) if text.isdecimal() else None
 
     def release(self) -> None:
@@ -93,7 +93,7 @@ def locked(store: Path, owner: int | None) -> StoreLockedError:
 def _point_at_nothing(descriptor: int) -> None:
     # dup2 instead of close: whoever believes to own the descriptor may close it later, and must not then close
     # some other file that was opened under its number.
-    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    nothing = os.open(os.devnull, os.O_RDWR)
     try:
         os.dup2(nothing, descriptor, inheritable=False)
     finally:
@@ -122,7 +122,7 @@ def sync_tree(directory: Path) -> None:
 def sync_file(file: Path) -> None:
     """Make a file's content durable."""
     # Windows syncs only what is open for writing.
-    flags = os.O_RDONLY | os.O_CLOEXEC if sys.platform != "win32" else os.O_RDWR
+    flags = os.O_RDONLY if sys.platform != "win32" else os.O_RDWR
     descriptor = os.open(file, flags)
     try:
         os.fsync(descriptor)
@@ -141,7 +141,7 @@ def write_durably(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -178,11 +178,12 @@ class ShardDirectory:
     def _make_shard(self, layout: Layout) -> None:
         """Make the shard aside and move it into place whole."""
         partial = self.path / "shard.partial"
-        for leftover in (partial, self.shard_path):
-            if leftover.exists():
-                if leftover != partial:
-                    self._require_empty(leftover)
-                shutil.rmtree(leftover)
+        if partial.exists():
+            shutil.rmtree(partial)
+        if self.shard_path.exists():
+            self._require_empty(self.shard_path)
+            self.shard_path.rename(partial)  # so that being killed in the removal leaves a partial one, again
+            shutil.rmtree(partial)
         files.private_directory(partial)
         shard = qe.EdgeShard.create(str(partial), codec.config(layout, self._threads))
         for operation in codec.index_operations(layout):

@@ -26,6 +26,7 @@ from memory_plugin.index import server_codec as codec
 from memory_plugin.index.server_codec import PROVIDER
 from memory_plugin.index.validate import (
     Layout,
+    by_frequency,
     check_ids,
     check_indexed,
     check_key,
@@ -262,7 +263,7 @@ class ServerIndex:
             "limit": check_limit(limit),
         }
         answer = await self._call(io, "facet", collection_name=self._name, exact=True, **request)
-        return sorted(((hit.value, hit.count) for hit in answer.hits), key=lambda hit: (-hit[1], str(hit[0])))
+        return sorted(((hit.value, hit.count) for hit in answer.hits), key=by_frequency)
 
     async def delete(self, io: IO, where: Filter | Sequence[PointId], /) -> None:
         """Delete by filter or by ids, in one request."""

@@ -167,6 +167,12 @@ def check_indexed(layout: Layout, key: str) -> str:
     return key
 
 
+def by_frequency(counted: tuple[str | int, int]) -> tuple[int, bool, str | int]:
+    """Sorts values with counts: most frequent first, then numbers before words, each in their order."""
+    value, count = counted
+    return -count, isinstance(value, str), value
+
+
 def dense_vector(vector: Vector, size: int, what: str) -> Vector:
     """The vector as float32, checked.
 

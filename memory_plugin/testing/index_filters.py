@@ -30,6 +30,7 @@ BAD_FILTERS: list[Filter] = [
     AnyOf("n", (2**64,)),
     AnyOf("a.b", ("x",)),
     AnyOf("", ("x",)),
+    "k = 'x'",  # type: ignore[list-item]
     Range("n", gte=math.nan),
     Range("n", gte=2**53 + 1),
     Range("n", lt=10**400),

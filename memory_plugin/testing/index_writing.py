@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 from uuid import UUID
@@ -56,6 +57,9 @@ BAD_POINTS = [
     Point(point_id(7), {"x": "\ud800"}, {}),
     Point(point_id(7), {"x": [b"bytes"]}, {}),  # type: ignore[list-item]
     Point(point_id(7), {"x.y": 1}, {}),
+    Point(point_id(7), {"x": {1: "key"}}, {}),  # type: ignore[dict-item]
+    Point(point_id(7), {"x": json.loads("[" * 100 + "]" * 100)}, {}),
+    Point(point_id(7), {}, {"d": np.array(["a"] * DIMENSION)}),
 ]
 
 

@@ -149,6 +149,32 @@ def test_a_torn_tail_of_the_log_costs_only_what_it_held(store: Path, script: Scr
     run(index.close(io))
 
 
+def test_the_log_alone_holds_what_was_acknowledged(store: Path, scratch: Path, script: Script) -> None:
+    """As after a power cut: segments as they were last flushed, and the files that were synced."""
+    shutil.copytree(store, scratch / "cut")
+    body = """
+index = EdgeIndex(sys.argv[1])
+for batch in range(14):
+    run(index.upsert(io, [example(batch * 100 + i, e="x" * 50_000) for i in range(64)]))
+run(index.delete(io, Range("n", lt=100)))
+run(index.set_payload(io, {"k": "set"}, where=Range("n", lt=200)))
+say("done")
+time.sleep(60)
+"""
+    process = script(body, store)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "done\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list((store / "shard" / "wal").glob("closed-*")), "more than one segment was meant to be written"
+    shutil.rmtree(scratch / "cut" / "shard" / "wal")
+    shutil.copytree(store / "shard" / "wal", scratch / "cut" / "shard" / "wal")
+    index = EdgeIndex(scratch / "cut")
+    assert run(index.count(io, EVERYTHING)) == 13 * 64
+    assert run(index.count(io, AnyOf("k", ("set",)))) == 64
+    run(index.close(io))
+
+
 def test_scratch_segments_of_a_killed_process_are_removed(store: Path) -> None:
     scratch = store / "shard" / "temp_segments"
     (scratch / "segment_builder_x").mkdir(parents=True)

@@ -22,7 +22,7 @@ from memory_plugin.errors import (
 from memory_plugin.flow import Blocking, run
 from memory_plugin.index.server import ServerIndex
 from memory_plugin.testing.index_examples import EVERYTHING, MANIFEST, create, example, filled
-from memory_plugin.types import Point
+from memory_plugin.types import LegQuery, Point
 
 io = Blocking()
 
@@ -115,6 +115,51 @@ def test_a_newer_server_is_named(new: str) -> None:
     index = ServerIndex(Answering(lambda: False, new), "memories")  # type: ignore[arg-type]
     assert run(index.read_manifest(io)) is None
     assert index.name == f"qdrant {new}"
+
+
+def test_a_server_is_told_everything_before_the_alias_makes_it_visible() -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    class Recording(Answering):
+        def __getattr__(self, name: str) -> Any:
+            def call(**arguments: Any) -> Any:
+                asked.append((name, arguments))
+                return [SimpleNamespace(points=[])] * 2 if name == "query_batch_points" else False
+
+            return call
+
+    client = Recording(lambda: None)
+    index = ServerIndex(client, "memories", replication_factor=2, shard_number=6, write_consistency_factor=2)  # type: ignore[arg-type]
+    run(create(index, io))
+    assert [name for name, _ in asked] == [
+        *["collection_exists"] * 2,
+        "create_collection",
+        *["create_payload_index"] * 4,
+        "update_collection_aliases",
+    ]
+    made = asked[2][1]
+    assert (made["replication_factor"], made["shard_number"], made["write_consistency_factor"]) == (2, 6, 2)
+    assert made["quantization_config"].turbo.bits == models.TurboQuantBitSize.BITS4
+    assert made["sparse_vectors_config"]["s"].modifier == models.Modifier.IDF
+    schemas = {arguments["field_name"]: arguments["field_schema"] for _, arguments in asked[3:7]}
+    assert [schemas[key].is_tenant for key in ("t", "k")] == [True, False]
+    assert all(schemas[key].range and schemas[key].lookup for key in ("n", "m"))
+    assert all(arguments["wait"] for _, arguments in asked[3:7])
+
+    asked.clear()
+    points = [example(1)]
+    run(index.upsert(io, points))
+    run(index.delete(io, [points[0].id]))
+    run(index.set_payload(io, {"k": "x"}, where=EVERYTHING))
+    assert all(arguments["wait"] for _, arguments in asked)
+    legs = [LegQuery(name, points[0].vectors[name], EVERYTHING, 5, EVERYTHING) for name in ("d", "s")]
+    run(index.search(io, legs))
+    dense, lexical = asked[-1][1]["requests"]
+    assert dense.params.quantization.rescore
+    assert dense.params.idf is None
+    assert lexical.params.idf.corpus is not None
+    assert not dense.with_payload
+    assert not dense.with_vector
 
 
 def test_credentials_are_not_part_of_the_location(client: QdrantClient) -> None:
