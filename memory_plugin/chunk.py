@@ -11,13 +11,16 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from markdown_it import MarkdownIt
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from memory_plugin.ids import date_words
 from memory_plugin.types import Chunk
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
 
 SPECIAL_TOKENS = 2
 CHARACTERS_PER_TOKEN = 16
@@ -30,7 +33,14 @@ CONTEXT_SHARE = 4
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 
 # Blocks only: what is inside a line does not matter to headings, and takes longest.
-_MARKDOWN = MarkdownIt("commonmark").disable("inline")
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    """The parser of blocks; loaded when the first Markdown is cut."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark").disable("inline")
 
 
 class Pieces(Protocol):
@@ -145,7 +155,7 @@ def _headings(text: str) -> list[_Heading]:
     lines = [0]
     for line in _LINE.findall(text):
         lines.append(lines[-1] + len(line))
-    tokens = _MARKDOWN.parse(text)
+    tokens = _markdown().parse(text)
     found = []
     for opening, inline in itertools.pairwise(tokens):
         if opening.type == "heading_open" and opening.map:

@@ -63,22 +63,34 @@ def decay(age_days: float, half_life_days: float) -> float:
     return math.pow(0.5, max(age_days, 0.0) / half_life_days)
 
 
-def near_duplicates(texts: Sequence[str], *, similarity: float) -> list[bool]:
-    """Which texts repeat one before them: Jaccard overlap of their word sets at least ``similarity``.
+class Distinct:
+    """Tells which texts repeat one before them: Jaccard overlap of their word sets at least ``similarity``.
 
     Texts without a word are compared as they are.
+
+    Args:
+        similarity: From 0 to 1; 1 means equal word sets.
     """
-    kept: list[frozenset[str]] = []
-    flags: list[bool] = []
-    for text in texts:
+
+    def __init__(self, similarity: float) -> None:
+        self._similarity = similarity
+        self._kept: list[frozenset[str]] = []
+
+    def repeats(self, text: str) -> bool:
+        """Whether the text repeats one that was kept; it is kept itself when it does not."""
         words = frozenset(_WORDS.findall(text.casefold())) or frozenset((text,))
-        repeated = any(_overlap(words, other) >= similarity for other in kept)
-        flags.append(repeated)
-        if not repeated:
-            kept.append(words)
-    return flags
+        for other in self._kept:
+            # The overlap is at most the ratio of the sizes.
+            if len(words) < self._similarity * len(other) or len(other) < self._similarity * len(words):
+                continue
+            common = len(words & other)
+            if common >= self._similarity * (len(words) + len(other) - common):
+                return True
+        self._kept.append(words)
+        return False
 
 
-def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
-    common = len(one & other)
-    return common / (len(one) + len(other) - common)
+def near_duplicates(texts: Sequence[str], *, similarity: float) -> list[bool]:
+    """Which texts repeat one before them; see ``Distinct``."""
+    distinct = Distinct(similarity)
+    return [distinct.repeats(text) for text in texts]

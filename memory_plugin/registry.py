@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -87,6 +86,8 @@ def _make(name: str, table: Mapping[str, tuple[str, str]], group: str) -> Any:
                 raise
             raise MissingExtraError(f"{provider!r}", extra) from error
     else:
+        from importlib.metadata import entry_points  # reads mail headers: slow to load
+
         found = {point.name: point for point in entry_points(group=group)}
         if provider not in found:
             known = ", ".join(sorted({*table, *found}))

@@ -458,7 +458,7 @@ def test_plaintext_is_an_explicit_word_and_stays_what_it_is(open_store: Opener) 
 
 @pytest.mark.parametrize("vectors", ["rotated", "sealed", "plain"])
 def test_every_vector_mode_finds_the_same(open_store: Opener, vectors: Any) -> None:
-    store = open_store(settings=Settings(vectors=vectors), reranker=None)
+    store = open_store(settings=Settings(vectors=vectors), reranker=None, embedder=HashEmbedder(512))
     texts = [f"memory {n} about {word}" for n, word in enumerate(["whales", "birds", "trains", "soup", "rivers"] * 8)]
     store.add(texts, "alice")
     store.add(texts[:3], ("alice", "s1"))

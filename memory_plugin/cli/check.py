@@ -6,7 +6,6 @@ import platform
 import stat
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from memory_plugin.cli.options import (
     Place,
     PlaintextOption,
     StoreOption,
-    data_directory,
 )
 
 PACKAGES = (
@@ -51,11 +49,11 @@ def doctor(
         with place.open(reranks=True) as memory:
             found |= memory.describe()
     else:
-        found["keys"] = keys or str(data_directory() / "keys")
+        found["keys"] = str(place.key_file(None))
     found["versions"] = {name: _version(name) for name in PACKAGES}
     found["versions"]["python"] = platform.python_version()
     found["versions"]["system"] = platform.platform()
-    found["warnings"] = _warnings(found)
+    found["warnings"] = _warnings(found, place)
     if as_json:
         show.emit(found)
         return
@@ -98,18 +96,20 @@ def size(number: int) -> str:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _warnings(found: Mapping[str, Any]) -> list[str]:
+def _warnings(found: Mapping[str, Any], place: Place) -> list[str]:
     """What is open to others, or lies where a thief of one would have both."""
-    data, keys = Path(str(found["data"])).expanduser(), Path(str(found["keys"])).expanduser()
     warnings = []
     if found.get("sealed") is False:
         warnings.append("the store is PLAINTEXT: nothing in it is encrypted")
+    data, keys = Path(str(found["data"])).expanduser(), place.key_file(found.get("store"))
     if data.is_dir() and keys.is_file() and data.resolve() in keys.resolve().parents:
         warnings.append(f"the keys {keys} lie inside the data that they protect: move them elsewhere")
     if sys.platform != "win32":

@@ -15,6 +15,7 @@ from memory_plugin.metrics import METRICS
 if TYPE_CHECKING:
     from memory_plugin.evaluate import Evaluation, Row, Run
 
+STAGES = ("embed", "index", "open", "late", "rerank", "neighbours", "total")
 HEADINGS = {"recall@5": "R@5", "recall@10": "R@10", "ndcg@10": "NDCG@10", "mrr@10": "MRR@10"}
 
 
@@ -41,11 +42,13 @@ def evaluate(
     ],
     reranker: Annotated[
         list[Stage] | None,
-        typer.Option(help="Last stage: fusion, late interaction, cross-encoder. Several to compare.  [default: local]"),
+        typer.Option(
+            help="Last stage: fusion, late interaction, cross-encoder. Several to compare.", show_default="local"
+        ),
     ] = None,
     legs: Annotated[
         list[Leg] | None,
-        typer.Option(help="What proposes candidates. Several to compare.  [default: hybrid]"),
+        typer.Option(help="What proposes candidates. Several to compare.", show_default="hybrid"),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-k", help="Rows that a search returns.")] = 10,
     sample: Annotated[
@@ -86,7 +89,8 @@ def _print(found: Evaluation) -> None:
     configuration = ["legs", "reranker"] if several else []
     rows = [_row(run, row, several=several) for run in found.runs for row in run.rows]
     show.table([*configuration, "type", "n", *HEADINGS.values(), "tokens"], rows)
-    stages = list(dict.fromkeys(name for run in found.runs for name in run.stages))
+    named = dict.fromkeys(name for run in found.runs for name in run.stages)
+    stages = sorted(named, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES) - 1)
     latencies: list[list[object]] = [
         [*_configuration(run, several=several), name, *_latency(run, name)]
         for name in stages
@@ -101,7 +105,7 @@ def _print(found: Evaluation) -> None:
         ["embedded", f"{found.ingest.texts:,} texts" + (f", {speed:.0f} a second" if speed else "")],
         ["added in", f"{found.ingest.seconds:.1f} s"],
         ["tokens counted by", found.counter],
-        *[[name, str(value)] for name, value in found.models.items()],
+        *[[name, "none" if value is None else str(value)] for name, value in found.models.items()],
         *[[f"dropped: {reason}", str(number)] for reason, number in found.dropped.items()],
     ]
     show.table(["what", ""], facts)

@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, KeySource
+from memory_plugin.assembly import LOCAL, KeySource, default_key_file
 from memory_plugin.crypto.keyring import PLAINTEXT
 from memory_plugin.dataset import timestamp
 from memory_plugin.errors import ConfigurationError, InvalidInputError
@@ -108,7 +108,7 @@ class Place:
     @property
     def location(self) -> str:
         """A directory or an address."""
-        return self.store or str(data_directory() / "store")
+        return self.store or str(default_key_file("").parents[1] / "store")
 
     @property
     def served(self) -> bool:
@@ -144,17 +144,17 @@ class Place:
             keyring=self._keys(),
         )
 
+    def key_file(self, store: str | None) -> Path:
+        """Where the keys of a store are; the directory of all of them when its id is not known."""
+        if self.keys not in (None, "environment"):
+            return Path(self.keys).expanduser()
+        default = default_key_file(store or "")
+        return default if store else default.parent
+
     def _keys(self) -> KeySource:
         if self.plaintext:
             return PLAINTEXT
         return self.keys if self.keys in (None, "environment") else Path(self.keys).expanduser()
-
-
-def data_directory() -> Path:
-    """Where a user's data is kept on this system."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("memory-plugin", appauthor=False))
 
 
 def namespace(text: str) -> Namespace:

@@ -95,7 +95,8 @@ async def _still_has_keys(engine: Engine, sealer: Sealer) -> None:
     if not await subject_keys(engine.io, engine.keyring, sealer.subject, create=False):
         engine.drop_sealer(sealer.subject)
         raise UnknownKeyError(
-            f"subject {sealer.subject} was forgotten while this was being added: nothing of it was written, add it again"
+            f"subject {sealer.subject} was forgotten while this was being added: "
+            "nothing of it was written, add it again"
         )
 
 

@@ -53,7 +53,7 @@ class Engine:
     staging: AbstractAsyncContextManager[object] = field(init=False)
     heads: dict[str, Head] = field(default_factory=dict)
     opened_vectors: dict[str, object] = field(default_factory=dict)
-    _sealers: OrderedDict[str, Sealer] = field(default_factory=OrderedDict)
+    _sealers: OrderedDict[str, tuple[tuple[bytes, ...], Sealer]] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -73,19 +73,25 @@ class Engine:
     # ── keys ──────────────────────────────────────────────────────────────────────────────────────
 
     async def sealer(self, namespace: Namespace, *, create: bool) -> Sealer | None:
-        """The keys of the namespace's data subject; None when it has none and none are to be made."""
+        """The keys of the namespace's data subject; None when it has none and none are to be made.
+
+        The key ring is asked each time: another process may have destroyed or rotated a key.
+        """
         tag = subject_tag(self.store_key, namespace[0])
+        keys = await subject_keys(self.io, self.keyring, tag, create=create)
+        if not keys:
+            self.drop_sealer(tag)
+            return None
+        names = tuple(key.id for key in keys)
         with self._guard:
-            found = self._sealers.get(tag)
-            if found is not None:
+            known = self._sealers.get(tag)
+            if known is not None and known[0] == names:
                 self._sealers.move_to_end(tag)
-                return found
-        made = await make_sealer(self.io, self.keyring, self.manifest.store, tag, create=create)
-        if made is not None:
-            with self._guard:
-                self._sealers[tag] = made
-                while len(self._sealers) > SEALERS:
-                    self._sealers.popitem(last=False)
+                return known[1]
+            made = sealer_of(self.manifest.store, tag, keys)
+            self._sealers[tag] = names, made
+            while len(self._sealers) > SEALERS:
+                self._sealers.popitem(last=False)
         return made
 
     def drop_sealer(self, subject: str) -> None:

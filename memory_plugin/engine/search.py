@@ -19,7 +19,7 @@ from memory_plugin.engine.rank import DENSE, FUSED, LEXICAL, Opened, cross_encod
 from memory_plugin.engine.sealing import sparse_vector
 from memory_plugin.errors import DecryptionError, InvalidInputError
 from memory_plugin.filters import matches
-from memory_plugin.fuse import near_duplicates, reciprocal_rank_fusion
+from memory_plugin.fuse import Distinct, reciprocal_rank_fusion
 from memory_plugin.lexical import fragmentation, terms
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import (
@@ -42,6 +42,9 @@ Legs: TypeAlias = Literal["hybrid", "dense", "lexical"]
 Rerank: TypeAlias = Literal["none", "late", "full"]
 
 MAX_QUERY_BYTES = 64 * 1024
+
+MAX_CANDIDATES = 1000
+"""Where the search for further documents ends when the candidates are near duplicates or of few documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +138,41 @@ async def search(engine: Engine, asked: Request) -> Results:
     if asked.legs != "lexical" or needs_tokens:
         embedded = await engine.embed([asked.query], input_type="query")
     watch.lap("embed")
-
-    opened = await _candidates(engine, asked, scopes, embedded, watch)
-    if needs_tokens and opened:
-        assert embedded is not None
-        opened = await late_interaction(engine, asked.query, embedded, opened)
-        watch.lap("late")
-    hits = [one.hit for one in opened]
-    state: Literal["off", "applied", "failed"] = "off"
-    if asked.rerank == "full" and engine.reranker is not None and hits:
-        hits, state = await cross_encode(engine, asked.query, hits)
-        watch.lap("rerank")
-    selected = _select(engine, asked, hits)
+    wanted = _wanted(engine, asked)
+    while True:
+        opened, more = await _candidates(engine, asked, scopes, embedded, wanted, watch)
+        hits, state = await _ranked(engine, asked, embedded if needs_tokens else None, opened, watch)
+        selected = _select(engine, asked, hits)
+        if len(selected) == asked.limit or not more or wanted > MAX_CANDIDATES:
+            break
+        wanted *= 3  # too many were near duplicates, or of one document
     if asked.neighbours:
         selected = await _with_neighbours(engine, asked, scopes, selected)
         watch.lap("neighbours")
     return Results(tuple(selected), watch.stop(), state)
+
+
+def _wanted(engine: Engine, asked: Request) -> int:
+    """How many candidates to open: without a stage that re-orders, those that are returned."""
+    reranks = asked.rerank != "none" and (engine.late is not None or engine.reranker is not None)
+    if reranks or engine.settings.half_life_days is not None:
+        return max(engine.settings.candidates, asked.limit)
+    return asked.limit if asked.per_document is None else 3 * asked.limit
+
+
+async def _ranked(
+    engine: Engine, asked: Request, embedded: Embeddings | None, opened: list[Opened], watch: Stopwatch
+) -> tuple[list[Hit], Literal["off", "applied", "failed"]]:
+    """The opened candidates after the stages that were asked for."""
+    if embedded is not None and opened:
+        opened = await late_interaction(engine, asked.query, embedded, opened)
+        watch.lap("late")
+    hits = [one.hit for one in opened]
+    if asked.rerank != "full" or engine.reranker is None or not hits:
+        return hits, "off"
+    ranked = await cross_encode(engine, asked.query, hits)
+    watch.lap("rerank")
+    return ranked
 
 
 async def _scopes(engine: Engine, asked: Request) -> list[_Scope]:
@@ -168,26 +190,27 @@ async def _scopes(engine: Engine, asked: Request) -> list[_Scope]:
 
 
 async def _candidates(
-    engine: Engine, asked: Request, scopes: Sequence[_Scope], embedded: Embeddings | None, watch: Stopwatch
-) -> list[Opened]:
-    """Fuse the legs and open the best; dig deeper while a filter that runs after opening leaves too few."""
-    settings = engine.settings
-    reranks = asked.rerank != "none" and (engine.late is not None or engine.reranker is not None)
-    # Without a stage that re-orders, only what is returned has to be opened, and some for duplicates.
-    wanted = max(settings.candidates, asked.limit) if reranks else asked.limit + 10
-    depth = max(settings.leg_limit, asked.limit)
+    engine: Engine,
+    asked: Request,
+    scopes: Sequence[_Scope],
+    embedded: Embeddings | None,
+    wanted: int,
+    watch: Stopwatch,
+) -> tuple[list[Opened], bool]:
+    """Fuse the legs and open the best; whether there are more.
+
+    Digs deeper while a filter that runs after opening leaves too few.
+    """
+    depth = max(engine.settings.leg_limit, wanted)
     exact = all(scope.exact for scope in scopes)
-    if asked.per_document is not None:
-        wanted = max(wanted, 3 * asked.limit)
-        depth = max(depth, wanted)
     while True:
         found = await _fused(engine, asked, scopes, embedded, depth)
         watch.lap("index")
         take = found.candidates[:wanted] if exact else found.candidates
         opened = await _open(engine, asked, scopes, take)
         watch.lap("open")
-        if exact or found.exhausted or len(opened) >= asked.limit:
-            return opened[:wanted]
+        if exact or found.exhausted or len(opened) >= wanted:
+            return opened[:wanted], not found.exhausted or len(found.candidates) > wanted
         depth *= 4
 
 
@@ -242,10 +265,10 @@ def _fuse(
     # What a model reads of an identifier are fragments: there the words themselves count more.
     lexical = settings.lexical_weight * (1 + 2 * fragmentation(query))
     scores = reciprocal_rank_fusion(order, k=settings.rrf_k, weights={LEXICAL: lexical})
-    ranked_ids = sorted(scores, key=lambda point: (-scores[point], point))
+    best = sorted(scores, key=lambda point: (-scores[point], point))
     return [
         Candidate(point, subjects[point], scores[point], {**stages[point], FUSED: StageScore(rank, scores[point])})
-        for rank, point in enumerate(ranked_ids, 1)
+        for rank, point in enumerate(best, 1)
     ]
 
 
@@ -301,17 +324,14 @@ def _open_all(
 def _select(engine: Engine, asked: Request, hits: Sequence[Hit]) -> list[Hit]:
     """The best, without near duplicates and without more of one document than asked."""
     similarity = engine.settings.duplicate_similarity
+    distinct = Distinct(similarity) if similarity is not None else None
     selected: list[Hit] = []
     counts: dict[str, int] = {}
-    pool = hits[: 4 * asked.limit] if asked.per_document is None else hits
-    repeated = (
-        near_duplicates([hit.record.passage for hit in pool], similarity=similarity)
-        if similarity is not None
-        else [False] * len(pool)
-    )
-    for hit, duplicate in zip(pool, repeated, strict=True):
+    for hit in hits:
         seen = counts.get(hit.record.document, 0)
-        if duplicate or (asked.per_document is not None and seen >= asked.per_document):
+        if asked.per_document is not None and seen >= asked.per_document:
+            continue
+        if distinct is not None and distinct.repeats(hit.record.passage):
             continue
         counts[hit.record.document] = seen + 1
         selected.append(hit)

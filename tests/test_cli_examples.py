@@ -1,0 +1,47 @@
+"""Every example that ``--help`` shows is shown, and runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from memory_plugin.cli.app import app
+from memory_plugin.cli.examples import EXAMPLES
+from tests import sets
+from tests.test_cli import Invoke, data
+from tests.test_cli import here as here
+from tests.test_cli import invoke as invoke
+
+PLACEHOLDER = "00000000-0000-5000-8000-000000000000"
+
+
+def test_every_command_has_examples() -> None:
+    assert {command.name for command in app.registered_commands} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_help_shows_them(invoke: Invoke, command: str) -> None:
+    text = " ".join(invoke(command, "--help").stdout.split())
+    for example in EXAMPLES[command]:
+        assert example in text
+
+
+@pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for line in lines])
+def test_they_run(invoke: Invoke, here: Path, example: str) -> None:
+    sets.write(here / "questions")
+    if not example.startswith("memory-plugin add"):
+        ids = data(invoke("add", "notes.md", "-n", "alice", "--json"))["ids"]
+        invoke("add", "notes", "chat.jsonl", "-n", "alice/session-7", "--meta", "team=search")
+        example = example.replace(PLACEHOLDER, ids[0])
+    text = None
+    if example.startswith("echo "):
+        echo, example = example.split(" | ")
+        text = shlex.split(echo)[1] + "\n"
+    program, *arguments = shlex.split(example)
+    assert program == "memory-plugin"
+    result = invoke(*arguments, text=text)
+    if "--json" in arguments:
+        assert "error" not in json.loads(result.stdout)
