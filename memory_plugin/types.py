@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias, overload
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 from memory_plugin.conditions import And as And
 from memory_plugin.conditions import AnyOf as AnyOf
@@ -147,9 +147,13 @@ class LegQuery:
     corpus: Filter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A point that a leg found."""
+class Scored(NamedTuple):
+    """A point that a leg found: a tuple, since a search makes hundreds.
+
+    Args:
+        id: The point.
+        score: Cosine, or a sum of weighted terms.
+    """
 
     id: PointId
     score: float
