@@ -13,7 +13,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -222,7 +222,7 @@ def evaluate(
     whole = sets.read(directory)
     data = whole.sample(sample) if sample is not None else whole
     timed = _Timed(registry.embedder(embedder) if isinstance(embedder, str) else embedder)
-    tell = progress or (lambda _what, _done, _of: None)
+    timed = _Timed(registry.embedder(embedder) if isinstance(embedder, str) else embedder)
     with (
         _place(store) as where,
         MemoryStore.open(
@@ -234,16 +234,34 @@ def evaluate(
             settings=settings,
         ) as memory,
     ):
-        ingest = _ingest(memory, data, timed, tell)
-        count = _Counted(counter(registry.pieces(timed).count))
-        runs = tuple(_run(memory, data, one, two, limit, count, tell) for two in chosen for one in stages)
-        models = memory.describe()["models"]
+        found = _measure(memory, data, timed, stages, chosen, limit, progress or _silent)
+    return replace(found, sampled=len(data.questions) < len(whole.questions))
+
+
+def _silent(what: str, done: int, of: int) -> None:
+    """No progress shown."""
+
+
+def _measure(
+    memory: MemoryStore,
+    data: Dataset,
+    timed: _Timed,
+    stages: Sequence[RerankStage],
+    legs: Sequence[Legs],
+    limit: int,
+    tell: Progress,
+) -> Evaluation:
+    """Every combination of stages and legs over one store."""
+    ingest = _ingest(memory, data, timed, tell)
+    count = _Counted(counter(registry.pieces(timed).count))
+    runs = tuple(_run(memory, data, stage, leg, limit, count, tell) for leg in legs for stage in stages)
+    models = memory.describe()["models"]
     assert isinstance(models, dict)
     return Evaluation(
         dataset=data.name,
         limit=limit,
         questions=len(data.questions),
-        sampled=len(data.questions) < len(whole.questions),
+        sampled=False,
         dropped=data.dropped,
         runs=runs,
         ingest=ingest,

@@ -11,9 +11,9 @@ import pytest
 from memory_plugin.cli.app import app
 from memory_plugin.cli.examples import EXAMPLES
 from tests import sets
-from tests.test_cli import Invoke, data
-from tests.test_cli import here as here
-from tests.test_cli import invoke as invoke
+from tests.command import Invoke, data
+from tests.command import here as here
+from tests.command import invoke as invoke
 
 PLACEHOLDER = "00000000-0000-5000-8000-000000000000"
 

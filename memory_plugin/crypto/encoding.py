@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
+import pybase64
 
 from memory_plugin.errors import InvalidInputError
 
@@ -35,7 +35,7 @@ def frame(*parts: bytes) -> bytes:
 
 def to_text(data: bytes) -> str:
     """Standard base64 in one line."""
-    return binascii.b2a_base64(data, newline=False).decode("ascii")
+    return pybase64.b64encode_as_string(data)
 
 
 def from_text(text: str) -> bytes | None:
@@ -45,7 +45,7 @@ def from_text(text: str) -> bytes | None:
     have several texts: so that group is encoded again and compared.
     """
     try:
-        data = binascii.a2b_base64(text, strict_mode=True)
+        data = pybase64.b64decode(text, validate=True)
     except ValueError:  # binascii.Error, or not ASCII
         return None
     last = data[len(data) - len(data) % 3 :]

@@ -61,7 +61,7 @@ def test_no_key_serves_two_purposes() -> None:
     assert {len(sub_key) for sub_key in derived} == {32}
 
 
-@pytest.mark.parametrize("key", [new_key(), RetiredKey.of(new_key()), PublicKey()], ids=repr)
+@pytest.mark.parametrize("key", [new_key(), RetiredKey.of(new_key()), PublicKey()], ids=["root", "retired", "public"])
 @pytest.mark.parametrize("purpose", ["", "Record", "audit"])
 def test_there_is_no_other_purpose(key: SubjectKey, purpose: str) -> None:
     with pytest.raises(InvalidInputError, match="there are record, term, filter, vector, id"):
