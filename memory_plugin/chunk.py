@@ -42,6 +42,7 @@ def _markdown() -> MarkdownIt:
 
     return MarkdownIt("commonmark").disable("inline")
 
+
 # No text of people's: the splitter takes time quadratic in these, so they are split as plain text.
 _TOO_DEEP = re.compile(r"(?:>[ \t]?){100}|`{1000}|^[ \t]{200,}[-+*\d]", re.MULTILINE)
 

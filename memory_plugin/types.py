@@ -52,6 +52,8 @@ class Document:
         metadata: JSON values under string keys; sealed with the text.
         time: When the content was said or written (time zone aware).  Default: when it is added.
         markdown: Whether headings and code fences guide the chunking.
+        modified: When its file was last written: its time where none is given.  Another one alone does not
+            make it a changed document, since copying a file changes it.
     """
 
     text: str
@@ -59,6 +61,7 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     time: datetime | None = None
     markdown: bool = False
+    modified: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
