@@ -116,7 +116,7 @@ def _pairs(word: str) -> list[str]:
 def fragmentation(query: str) -> float:
     """Share of the query's content words that are identifier-like, from 0 to 1.
 
-    Such a word has an inner ``_``, digit, dot, hyphen or capital, or is a number that is neither short
+    Such a word has an inner ``_``, digit, dot or capital, or is a number that is neither short
     nor a year: its form is rare, and a model that reads word pieces sees only fragments of it.
     """
     compounds = [word for word in _COMPOUND.findall(_normal(query)) if word.lower() not in STOP_WORDS]
@@ -128,7 +128,10 @@ def fragmentation(query: str) -> float:
 def _rare(compound: str) -> bool:
     if _elision(compound) or _PLAIN_NUMBER.fullmatch(compound):
         return False
-    return len(_WORD.findall(compound)) > 1 or _composite(compound)
+    words = _WORD.findall(compound)
+    # long-term, and/or: words like others
+    plain = not any(map(_composite, words)) and not re.search(r"[.@:]", compound)
+    return not plain
 
 
 def bm25_weights(counts: Mapping[str, int] | Counter[str], average_length: float) -> dict[str, float]:

@@ -163,7 +163,9 @@ def message_of(item: Mapping[str, object]) -> Message:
     Raises:
         InvalidInputError: A key is missing or has a value that cannot be used.
     """
-    unknown = set(item) - {"role", "content", "name", "time", "timestamp", "id", "metadata"}
+    # What chat clients write for what a message does not have, such as "tool_calls": None, is no key.
+    given = {key for key, value in item.items() if value is not None and value != []}
+    unknown = given - {"role", "content", "name", "time", "timestamp", "id", "metadata"}
     if "role" not in item or "content" not in item or unknown:
         raise InvalidInputError(
             "a chat message has the keys role and content, and may have name, time, id, metadata"

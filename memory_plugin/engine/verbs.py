@@ -12,6 +12,7 @@ from memory_plugin.context import pack
 from memory_plugin.engine import add as adding
 from memory_plugin.engine import describe as describing
 from memory_plugin.engine import manage
+from memory_plugin.engine import rotate as rotating
 from memory_plugin.engine import search as searching
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
@@ -182,6 +183,10 @@ class Verbs:
     async def forget(self, namespace: ids.NamespaceLike) -> manage.Forgotten:
         """See ``MemoryStore.forget``."""
         return await manage.forget(self.engine, ids.namespace(namespace))
+
+    async def rotate(self, namespace: ids.NamespaceLike) -> rotating.Rotated:
+        """See ``MemoryStore.rotate``."""
+        return await rotating.rotate(self.engine, ids.namespace(namespace))
 
     async def verify(self) -> describing.Verified:
         """See ``MemoryStore.verify``."""
