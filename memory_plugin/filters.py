@@ -89,6 +89,7 @@ def matches(filter_: Filter, record: Record) -> bool:
             return not matches(inner, record)
         case HasVector():
             raise InvalidInputError("HasVector is for indexes, not for records")
+    raise InvalidInputError(f"{type(filter_).__name__} is no filter")
 
 
 MISSING = object()

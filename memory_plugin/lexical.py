@@ -67,8 +67,8 @@ def _stemmer() -> Callable[[list[str]], list[str]]:
 def terms(text: str, language: Language = "english") -> list[str]:
     """The text's terms in order, repetitions included; empty for a text of stop words.
 
-    A plain word gives its stem.  A compound or an identifier gives itself, lower-cased, and the
-    stems of its parts.  Scripts without spaces give character pairs.
+    A plain word gives its stem.  A compound or an identifier gives itself, lower-cased (or its stem, when
+    it is all letters), and the stems of its parts.  Scripts without spaces give character pairs.
     """
     text = _normal(text)
     whole: list[str] = []
@@ -84,7 +84,8 @@ def terms(text: str, language: Language = "english") -> list[str]:
                     continue
                 parts = _PARTS.findall(run) if _composite(run) else [run]
                 if parts != [run]:
-                    whole.append(run.lower())
+                    # HTTPServer is asked for as httpserver, which is a word like others.
+                    (words if run.isalpha() else whole).append(run.lower())
                 words.extend(part.lower() for part in parts)
     if language == "none":
         return whole + words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,8 @@ def test_a_file_is_named_by_its_path(store: Driver, tmp_path: Path) -> None:
     path = tmp_path / "handbook.md"
     path.write_text("# Handbook\n\n## Travel\n\nTrains are booked early.\n", encoding="utf-8")
     store.add_file(path, "acme")
+    assert store.add_file(path, "acme").unchanged == 1
+    os.utime(path, (0, 0))  # a copy, a checkout: not another text
     assert store.add_file(path, "acme").unchanged == 1
     path.write_text("# Handbook\n\n## Travel\n\nTrains are booked late.\n", encoding="utf-8")
     assert store.add_file(path, "acme").replaced == 1

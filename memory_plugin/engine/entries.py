@@ -36,6 +36,7 @@ class Entry:
         role: Of a message.
         name: Of a message's speaker.
         markdown: Of a document.
+        modified: When its file was last written, in UTC, or None.
     """
 
     kind: Literal["document", "message"]
@@ -46,6 +47,7 @@ class Entry:
     role: str | None = None
     name: str | None = None
     markdown: bool = False
+    modified: datetime | None = None
 
     def identity(self) -> tuple[str, str]:
         """What makes it the same document when it is added again."""
@@ -148,6 +150,7 @@ def _entry(
         role=role,
         name=name,
         markdown=markdown,
+        modified=ids.moment(item.modified, "modified") if isinstance(item, Document) else None,
     )
 
 

@@ -218,7 +218,8 @@ def read_file(path: Path, source: str | None, time: datetime | None, metadata: M
     return Document(
         text=text,
         source=source if source is not None else path.as_posix(),
-        time=time or datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        time=time,
         metadata=metadata or {},
         markdown=path.suffix.lower() in MARKDOWN_SUFFIXES,
+        modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
     )
