@@ -50,6 +50,10 @@ class LocalReranker:
     A pair is cut to 256 word pieces: the query to 64 (special pieces included), the passage to the rest.  Each pair
     is a run of its own, so a passage's score depends on nothing but the query and itself, bit for bit.
 
+    Blend it with the stage before it, at about half the weight, rather than let it decide alone: it gains most on
+    prose and conversations, and is far worse than words at telling identifiers apart.  20 passages of 60 word pieces
+    take some 0.12 s of one core, of 175 pieces 0.37 s.
+
     The model is read on the first call, once a process.  An instance may be used from several threads.
 
     Args:

@@ -98,7 +98,7 @@ def search_overhead(directory: Path) -> dict[str, list[float]]:
                 qe.Prefetch(100, qe.Query.Nearest(vectors[at], engine.dense), filter=where, params=dense),
                 qe.Prefetch(100, qe.Query.Nearest(prepared[at], engine.sparse), filter=where, params=sparse),
             ]
-            fusion: Any = qe.Fusion.Rrf(4, [1.0, 2.0])  # the engine's stub knows it by another class
+            fusion: Any = qe.Fusion.Rrf(4, [1.0, 2.0])  # the stub does not know that it is a Fusion
             return shard.query(
                 qe.QueryRequest(limit=10, query=fusion, prefetches=legs, with_payload=True, with_vector=False)
             )
