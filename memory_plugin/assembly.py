@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from memory_plugin import registry
 from memory_plugin.crypto.kek import LocalKek
 from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
 from memory_plugin.engine.opening import Parts, new_store_id, open_engine
 from memory_plugin.engine.verbs import Verbs
+from memory_plugin.errors import ConfigurationError, InvalidInputError, MemoryPluginError
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
 from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, VectorIndex
@@ -36,15 +38,25 @@ class Assembly:
         keyring: KeySource,
         settings: Settings | None,
     ) -> None:
-        self._index = index
-        self._embedder = registry.embedder(embedder) if isinstance(embedder, str) else embedder
+        self._index = _having(index, "index", "read_manifest", "upsert")
+        made = registry.embedder(embedder) if isinstance(embedder, str) else embedder
+        self._embedder = _having(made, "embedder", "embed", "identity")
         self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
+        if self._reranker is not None:
+            _having(self._reranker, "reranker", "rerank", "model")
         self._late = registry.late_interaction(late) if isinstance(late, str) else late
+        if self._late is not None:
+            _having(self._late, "late", "score", "pack", "tokens")
         self._keyring = keyring
+        if not (keyring is None or callable(keyring) or isinstance(keyring, str | os.PathLike)):
+            _having(keyring, "keyring", "keys", "destroy")
         self._settings = settings
+        if settings is not None and not isinstance(settings, Settings):
+            raise ConfigurationError(f"settings is a Settings, not {type(settings).__name__}")
 
     async def open(self, io: IO) -> Verbs:
         """Open the index, find the keys, make or check the collection."""
+        made: FileKeyRing | None = None
         try:
             found = await self._index.read_manifest(io)
             store = Manifest.from_json(found).store if found is not None else new_store_id()
@@ -58,10 +70,35 @@ class Assembly:
                 shares_tokens=registry.shares_tokens(self._embedder, self._late),
             )
             keyring = key_ring(self._keyring, store)
+            if found is None and isinstance(keyring, FileKeyRing):
+                made = keyring
             return Verbs(await open_engine(io, parts, keyring, store, sealed=keyring is not PLAINTEXT))
         except BaseException:
+            if made is not None:
+                await self._discard(io, made)
             await self._index.close(io)
             raise
+
+    async def _discard(self, io: IO, keyring: FileKeyRing) -> None:
+        """Remove the keys of a store that never came to be: their file would stand in the way of the next one."""
+        with suppress(MemoryPluginError):
+            if await self._index.read_manifest(io) is None:
+                await io.call(keyring.discard)
+
+
+T = TypeVar("T")
+
+
+def _having(part: T, what: str, *names: str) -> T:
+    """The part, which has what its protocol says.
+
+    Raises:
+        ConfigurationError: It has not.
+    """
+    missing = [name for name in names if not hasattr(part, name)]
+    if missing:
+        raise ConfigurationError(f"{what}: {type(part).__name__} has no {missing[0]!r}; see memory_plugin.protocols")
+    return part
 
 
 def key_ring(source: KeySource, store: str) -> KeyRing:
@@ -91,7 +128,11 @@ def index_at(
     location: str | os.PathLike[str], *, asynchronous: bool, collection: str, api_key: str | None
 ) -> VectorIndex:
     """The index at a place: a directory for the embedded engine, an http(s) address for a server."""
+    if not isinstance(location, str | os.PathLike):
+        raise InvalidInputError(f"a store is at a directory or an http(s) address, not {location!r:.80}")
     place = os.fspath(location)
+    if not place or "\x00" in place:
+        raise InvalidInputError(f"{place!r:.80} is no directory: name the one that the store is to be in")
     if place.startswith(("http://", "https://")):
         from qdrant_client import AsyncQdrantClient, QdrantClient
 

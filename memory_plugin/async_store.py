@@ -87,8 +87,12 @@ class AsyncMemoryStore:
                 if self._closed:
                     raise StoreClosedError("the store was closed: open it again")
                 if self._opened is None:
-                    self._opened = await self._opening.open(self._io)
+                    await self._io.uninterrupted(self._open())
+        assert self._opened is not None
         return self._opened
+
+    async def _open(self) -> None:
+        self._opened = await self._opening.open(self._io)
 
     async def add(
         self,
@@ -227,9 +231,10 @@ class AsyncMemoryStore:
 
     async def close(self) -> None:
         """See ``MemoryStore.close``."""
-        self._closed = True
-        if self._opened is not None:
-            await self._opened.close()
+        async with self._once:  # not while it is being opened
+            self._closed = True
+            if self._opened is not None:
+                await self._opened.close()
 
     async def __aenter__(self) -> Self:
         await self._verbs()

@@ -17,6 +17,10 @@ from memory_plugin.errors import InvalidInputError
 from memory_plugin.ids import day, moment, utf8
 from memory_plugin.types import And, AnyOf, Filter, HasVector, Json, Not, Or, Range, Record, Scalar, TimeRange
 
+MAX_DEPTH = 24
+MAX_FIELD_BYTES = 256 * 1024
+"""No name is longer than all of the metadata may be."""
+
 ALWAYS = And(())
 NEVER = Or(())
 
@@ -28,27 +32,16 @@ def eq(field: str, value: Scalar) -> Filter:
 
 def any_of(field: str, values: Iterable[Scalar]) -> Filter:
     """The field equals one of the values, or is a list that holds one of them."""
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise InvalidInputError("any_of takes a list of values; eq takes one")
-    found = tuple(values)
-    for value in found:
-        if value is not None and not isinstance(value, str | int | float | bool):
-            raise InvalidInputError(f"a filter compares text, numbers, booleans or None, not {type(value).__name__}")
-        if isinstance(value, str):
-            utf8(value, "a filter's value")
-    utf8(field, "a filter's field")
-    return AnyOf(field, found)
+    return check(AnyOf(field, tuple(values)))
 
 
 def range_(
     field: str, *, gte: float | None = None, gt: float | None = None, lte: float | None = None, lt: float | None = None
 ) -> Filter:
     """The field is a number inside the bounds."""
-    utf8(field, "a filter's field")
-    for bound in (gte, gt, lte, lt):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound):
-            raise InvalidInputError(f"a range's bound is a number, not {bound!r:.80}")
-    return Range(field, gte=gte, gt=gt, lte=lte, lt=lt)
+    return check(Range(field, gte=gte, gt=gt, lte=lte, lt=lt))
 
 
 def time_range(since: datetime | None = None, until: datetime | None = None) -> Filter:
@@ -69,6 +62,60 @@ def or_(*filters: Filter) -> Filter:
 def not_(filter_: Filter) -> Filter:
     """The opposite; also true where the field is missing."""
     return Not(filter_)
+
+
+def check(filter_: Filter, depth: int = 0) -> Filter:
+    """The filter, every part of which is one that a record can be held against.
+
+    Raises:
+        InvalidInputError: Some part is no filter, or has a field, a value or a bound that nothing can have.
+    """
+    if depth > MAX_DEPTH:
+        raise InvalidInputError(f"a filter may be nested {MAX_DEPTH} deep")
+    match filter_:
+        case AnyOf(field, values):
+            _check_field(field)
+            _check_values(values)
+        case Range(field):
+            _check_field(field)
+            _check_bounds((filter_.gte, filter_.gt, filter_.lte, filter_.lt))
+        case TimeRange(since, until):
+            moment(since, "since")
+            moment(until, "until")
+        case And(tuple(filters)) | Or(tuple(filters)):
+            for one in filters:
+                check(one, depth + 1)
+        case Not(inner):
+            check(inner, depth + 1)
+        case HasVector():
+            raise InvalidInputError("HasVector is for indexes, not for records")
+        case _:
+            raise InvalidInputError(
+                f"a filter is made by eq, any_of, range_, time_range, and_, or_, not_: {filter_!r:.80}"
+            )
+    return filter_
+
+
+def _check_field(field: object) -> None:
+    utf8(field, "a filter's field", limit=MAX_FIELD_BYTES)
+    if isinstance(field, str) and field.startswith("$") and field not in OWN_FIELDS:
+        raise InvalidInputError(f"{field:.80} is no field of a record; those are {', '.join(OWN_FIELDS)}")
+
+
+def _check_values(values: object) -> None:
+    if not isinstance(values, tuple):
+        raise InvalidInputError(f"a filter's values are a tuple, not {type(values).__name__}")
+    for value in values:
+        if value is not None and not isinstance(value, str | int | float | bool):
+            raise InvalidInputError(f"a filter compares text, numbers, booleans or None, not {type(value).__name__}")
+        if isinstance(value, str):
+            utf8(value, "a filter's value")
+
+
+def _check_bounds(bounds: Iterable[object]) -> None:
+    for bound in bounds:
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound):
+            raise InvalidInputError(f"a range's bound is a number, not {type(bound).__name__}")
 
 
 def matches(filter_: Filter, record: Record) -> bool:
@@ -118,7 +165,7 @@ def scalar_key(value: Scalar) -> str:
         return f"b{value:d}"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return f"n{int(value):x}"  # in base 16: Python refuses to write very long numbers in base 10
-    return f"n{value!r}" if isinstance(value, float) else f"s{value}"
+    return f"n{value!r}" if isinstance(value, float) else "s" + value
 
 
 def _elements(value: Json | object) -> list[object]:

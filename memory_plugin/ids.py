@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from memory_plugin.errors import InvalidInputError
@@ -21,7 +22,9 @@ MAX_PART_BYTES = 1024
 MAX_SOURCE_BYTES = 4096
 MAX_METADATA_BYTES = 256 * 1024
 
-_EPOCH_DAY = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+_VISIBLE = re.compile(r"[^\s\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff]")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = _EPOCH.toordinal()
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -46,6 +49,24 @@ def utf8(text: object, what: str, *, limit: int | None = None) -> bytes:
     if limit is not None and len(data) > limit:
         raise InvalidInputError(f"{what} is {len(data):,} bytes long; at most {limit:,} are accepted")
     return data
+
+
+def visible(text: str) -> bool:
+    """Whether the text holds anything but white space and characters of no width."""
+    return _VISIBLE.search(text) is not None
+
+
+def whole(value: object, what: str, *, least: int = 1) -> int:
+    """A whole number of at least so much.
+
+    Raises:
+        InvalidInputError: It is less, or no whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"{what} must be a whole number, not {type(value).__name__}")
+    if value < least:
+        raise InvalidInputError(f"{what} must be at least {least}, not {value:,}")
+    return value
 
 
 def namespace(value: NamespaceLike) -> Namespace:
@@ -104,16 +125,18 @@ def _string_keys(value: object) -> bool:
 
 
 def metadata(value: Metadata) -> dict[str, Json]:
-    """The metadata as a plain dictionary.
+    """The metadata as it will be read again: plain dictionaries, lists, texts and numbers.
 
     Raises:
         InvalidInputError: It is no mapping of strings to JSON values, or too large.
     """
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InvalidInputError("metadata is a mapping from strings to JSON values")
-    plain = dict(value)
-    if len(canonical(plain)) > MAX_METADATA_BYTES:
+    data = canonical(dict(value))
+    if len(data) > MAX_METADATA_BYTES:
         raise InvalidInputError(f"metadata is larger than {MAX_METADATA_BYTES:,} bytes: add it as a document")
+    # A tuple would be tagged as one value now and be a list of several when it is read.
+    plain: dict[str, Json] = json.loads(data)
     return plain
 
 
@@ -138,9 +161,9 @@ def day(value: datetime) -> int:
     return value.astimezone(UTC).toordinal() - _EPOCH_DAY
 
 
-def day_of(timestamp: float) -> int:
-    """Days since 1970-01-01 in UTC of a POSIX time in seconds."""
-    return int(timestamp // 86_400)
+def microseconds(value: datetime) -> int:
+    """Microseconds since 1970 in UTC; exact, where a POSIX time in a float is not."""
+    return (value - _EPOCH) // timedelta(microseconds=1)
 
 
 def date_words(value: datetime) -> str:

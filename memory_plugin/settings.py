@@ -16,6 +16,10 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 }
 
 
+_WHOLE = ("candidates", "leg_limit", "rerank_candidates", "batch", "staging", "max_text_bytes", "chunk_tokens")
+_NUMBERS = ("rrf_k", "lexical_weight", "rerank_weight", "half_life_days", "duplicate_similarity")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a store behaves.
@@ -77,7 +81,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("candidates", "leg_limit", "rerank_candidates", "batch", "staging", "max_text_bytes"):
+        self._check_types()
+        for name in _WHOLE:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"settings: {name} must be at least 1, not {getattr(self, name)}")
         if self.chunk_tokens < 32:
@@ -97,13 +102,25 @@ class Settings:
             )
         self._check_filterable()
 
+    def _check_types(self) -> None:
+        for name in _WHOLE + _NUMBERS:
+            value = getattr(self, name)
+            kinds = int if name in _WHOLE else int | float
+            optional = name in ("half_life_days", "duplicate_similarity") and value is None
+            if isinstance(value, bool) or not (isinstance(value, kinds) or optional):
+                raise ConfigurationError(f"settings: {name} is a number, not {value!r:.80}")
+        if not isinstance(self.late_interaction, bool):
+            raise ConfigurationError(f"settings: late_interaction is True or False, not {self.late_interaction!r:.80}")
+
     def _check_filterable(self) -> None:
-        if not isinstance(self.filterable, tuple):
+        if not isinstance(self.filterable, tuple) or not all(isinstance(name, str) for name in self.filterable):
             raise ConfigurationError(f"settings: filterable is a tuple of field names, not {self.filterable!r:.80}")
         unknown = [name for name in self.filterable if name.startswith("$") and name not in OWN_FIELDS]
         if unknown:
             raise ConfigurationError(
                 f"settings: {unknown[0]} is no field of a record; those are {', '.join(OWN_FIELDS)}"
             )
+        if any("\ud800" <= character <= "\udfff" for name in self.filterable for character in name):
+            raise ConfigurationError("settings: a name in filterable holds a lone surrogate: it was decoded wrongly")
         if len(set(self.filterable)) != len(self.filterable) or not all(self.filterable):
             raise ConfigurationError("settings: filterable needs distinct, non-empty field names")

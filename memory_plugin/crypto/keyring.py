@@ -131,6 +131,20 @@ class FileKeyRing(Secret):
                     self._write(content if content.owned is None else self._rewrapped(content, None))
                 return len(gone)
 
+    def discard(self) -> None:
+        """Remove the file of a store that could not be made; a file that has keys of data subjects stays.
+
+        Only for a store id that was made up in this process: then nothing was ever sealed under its key.
+        """
+        with self._guarded():
+            if not self._path.exists():
+                return
+            with keyfile.locked(self._path):
+                content, _ = keyfile.load(self._path)
+                if content.store == self._store and set(content.subjects) <= {""}:
+                    self._path.unlink()
+                    self._content, self._stamp, self._known = None, None, {}
+
     def rewrap(self, new_kek: Kek | None = None) -> int:
         """Wrap every key under another KEK; no envelope changes.
 

@@ -11,6 +11,7 @@ from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, REVISION, STAGED, SUBJECT
 from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
+from memory_plugin.errors import EmbeddingError, translate
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Added, And, AnyOf, Chunk, Embeddings, Namespace, PointId
 
@@ -33,7 +34,7 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
         return Added()
     sealer = await engine.sealer(namespace, create=True)
     assert sealer is not None
-    works = [_place(engine, sealer, namespace, entry) for entry in items]
+    works = await engine.io.call(_places, engine, sealer, namespace, items)
     # Of several texts under one name the last counts.
     last = {work.document: work for work in works}
     found = await existing(engine, sealer, list(last))
@@ -62,10 +63,15 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     )
 
 
-def _place(engine: Engine, sealer: Sealer, namespace: Namespace, entry: Entry) -> Work:
-    document = sealer.tag("document", *namespace, *entry.identity())
-    revision = sealer.tag("revision", entry.revision(engine.settings.chunk_tokens))
-    return Work(entry, document, revision)
+def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequence[Entry]) -> list[Work]:
+    return [
+        Work(
+            entry,
+            sealer.tag("document", *namespace, *entry.identity()),
+            sealer.tag("revision", entry.revision(engine.settings.chunk_tokens)),
+        )
+        for entry in items
+    ]
 
 
 async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[Cut]]:
@@ -107,22 +113,29 @@ async def _embed(engine: Engine, chunks: Sequence[Chunk]) -> Embeddings:
     made = await engine.embed(texts, input_type="document")
     if engine.late is None or (made.tokens is not None and engine.shares_tokens):
         return made
-    return replace(made, tokens=await engine.io.call(engine.late.tokens, texts))
+    with translate(EmbeddingError, provider=engine.late.model):
+        tokens = tuple(await engine.io.call(engine.late.tokens, texts))
+        if len(tokens) != len(texts):
+            raise ValueError(f"token vectors of {len(tokens)} texts, not {len(texts)}")
+    return replace(made, tokens=tokens)
 
 
 async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut) -> dict[str, list[PointId]]:
     """Write a long document out of sight, then show it in one step."""
     work = cut.work
     staged = And((AnyOf(SUBJECT, (STAGED,)), AnyOf(DOCUMENT, (work.document,)), AnyOf(REVISION, (work.revision,))))
-    made: list[PointId] = []
     lengths: list[int] = []
+    ids = point_ids(sealer, work, cut.total)
     async with engine.staging:
-        found = await existing(engine, sealer, [work.document])
-        if found.get(work.document, NOTHING).has(work.revision):
-            return {work.document: point_ids(sealer, work, cut.total)}
+        found = (await existing(engine, sealer, [work.document])).get(work.document, NOTHING)
+        if found.has(work.revision):
+            return {work.document: ids}
+        # What can be seen of this revision stays as it is, whatever happens to the rest.
+        seen = set(found.revisions.get(work.revision, ()))
+        hidden_chunks = [chunk for chunk, point in zip(cut.chunks, ids, strict=True) if point not in seen]
         try:
-            for start in range(0, len(cut.chunks), engine.settings.batch):
-                chunks = cut.chunks[start : start + engine.settings.batch]
+            for start in range(0, len(hidden_chunks), engine.settings.batch):
+                chunks = hidden_chunks[start : start + engine.settings.batch]
                 embedded = await _embed(engine, chunks)
                 part = Cut(work, chunks, cut.time, cut.total)
                 drafts = await engine.io.call(seal, engine, sealer, namespace, [part], embedded)
@@ -130,10 +143,9 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
                 head = (await head_of(engine, sealer)).grown(lengths)
                 points = await engine.io.call(finish, engine, sealer, drafts, head)
                 hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in points]
-                await engine.index.upsert(engine.io, hidden)
-                made += [point.id for point in points]
+                await engine.io.uninterrupted(engine.index.upsert(engine.io, hidden))
+            await engine.io.uninterrupted(show(engine, sealer, work, staged, lengths))
         except BaseException:
             await engine.io.uninterrupted(engine.index.delete(engine.io, staged))
             raise
-        await engine.io.uninterrupted(show(engine, sealer, work, staged, lengths))
-    return {work.document: made}
+    return {work.document: ids}

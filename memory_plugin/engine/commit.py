@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.payload import CHUNKS, DOCUMENT, HEAD, INTENT, RECORD, REVISION, STAGED, SUBJECT, Head
 from memory_plugin.engine.sealing import Cut, Draft, Work, finish, sealed_anew
-from memory_plugin.errors import UnknownKeyError
+from memory_plugin.errors import DecryptionError, UnknownKeyError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import And, AnyOf, Filter, Json, Not, Point, PointId
 
@@ -50,10 +50,14 @@ async def existing(engine: Engine, sealer: Sealer, documents: Sequence[str]) -> 
         tags = tuple(documents[start : start + 256])
         where = And((AnyOf(SUBJECT, (sealer.subject,)), AnyOf(DOCUMENT, tags)))
         async for point in scroll(engine, where, payload=(DOCUMENT, REVISION, CHUNKS)):
-            one = found.setdefault(str(point.payload[DOCUMENT]), Found({}, {}))
-            revision = str(point.payload[REVISION])
+            document, revision, chunks = (point.payload.get(key) for key in (DOCUMENT, REVISION, CHUNKS))
+            if not (isinstance(revision, str) and isinstance(chunks, int)):
+                raise DecryptionError(
+                    f"point {point.id} has lost a tag: restore it from a backup, or delete it by its id"
+                )
+            one = found.setdefault(str(document), Found({}, {}))
             one.revisions.setdefault(revision, []).append(point.id)
-            one.expected[revision] = int(point.payload[CHUNKS])  # type: ignore[arg-type]
+            one.expected[revision] = chunks
     return found
 
 
@@ -68,9 +72,9 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
         intents = [intent(sealer, work) for work in replacing]
         await engine.index.upsert(engine.io, [*points, *intents, head_point(sealer, grown)])
         engine.heads[sealer.subject] = grown
-        engine.opened_vectors.pop(sealer.subject, None)
         for work, pending in zip(replacing, intents, strict=True):
             await carry_out(engine, work.document, work.revision, pending.id)
+        engine.opened_vectors.pop(sealer.subject, None)
 
 
 async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengths: list[int]) -> None:
@@ -81,9 +85,9 @@ async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengt
         pending = intent(sealer, work)
         await engine.index.upsert(engine.io, [pending, head_point(sealer, grown)])
         engine.heads[sealer.subject] = grown
-        engine.opened_vectors.pop(sealer.subject, None)
         await engine.index.set_payload(engine.io, {SUBJECT: sealer.subject}, where=staged)
         await carry_out(engine, work.document, work.revision, pending.id)
+        engine.opened_vectors.pop(sealer.subject, None)
 
 
 async def _current(engine: Engine, sealer: Sealer) -> Sealer:
@@ -94,7 +98,8 @@ async def _current(engine: Engine, sealer: Sealer) -> Sealer:
     """
     now = await engine.sealer_of(sealer.subject, create=False)
     # A subject that was forgotten and made again has other keys altogether: other ids, too.
-    if now is None or now.point_id("head") != sealer.point_id("head"):
+    if now is None or now.point_id(HEAD) != sealer.point_id(HEAD):
+        engine.drop_sealer(sealer.subject)
         raise UnknownKeyError(
             f"subject {sealer.subject} was forgotten while this was being added: "
             "nothing of it was written, add it again"
@@ -128,16 +133,23 @@ async def carry_out(engine: Engine, document: str, revision: str, pending: Point
 async def head(engine: Engine, sealer: Sealer) -> Head:
     """What is known of the subject as a whole."""
     known = engine.heads.get(sealer.subject)
-    if known is not None:
-        return known
-    point_id = sealer.point_id("head")
+    return known if known is not None else await stored_head(engine, sealer)
+
+
+async def stored_head(engine: Engine, sealer: Sealer) -> Head:
+    """The same, read from the store.
+
+    Raises:
+        SealError: It was tampered with.
+    """
+    point_id = sealer.point_id(HEAD)
     points = await engine.index.fetch(engine.io, [point_id], payload=(RECORD,))
     return Head.decode(sealer.open(point_id, "head", points[0].payload.get(RECORD))) if points else Head()
 
 
 def head_point(sealer: Sealer, known: Head) -> Point:
     """That as a point."""
-    point_id = sealer.point_id("head")
+    point_id = sealer.point_id(HEAD)
     return Point(point_id, {SUBJECT: HEAD, RECORD: sealer.seal(point_id, "head", known.encode())})
 
 
@@ -156,7 +168,7 @@ async def recover(engine: Engine) -> int:
     if dropped:
         await engine.index.delete(engine.io, staged)
     for pending in intents:
-        document, revision = str(pending.payload[DOCUMENT]), str(pending.payload[REVISION])
+        document, revision = str(pending.payload.get(DOCUMENT)), str(pending.payload.get(REVISION))
         kept = And((AnyOf(DOCUMENT, (document,)), AnyOf(REVISION, (revision,)), Not(AnyOf(SUBJECT, (INTENT,)))))
         if await engine.index.count(engine.io, kept):
             await carry_out(engine, document, revision, pending.id)

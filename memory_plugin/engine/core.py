@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 
@@ -144,15 +145,21 @@ class Engine:
         with translate(EmbeddingError, provider=provider):
             made = await self.io.call(self.embedder.embed, texts, input_type=input_type)
             found = made if isinstance(made, Embeddings) else Embeddings(np.asarray(made, dtype=np.float32))
-        shape = (len(texts), identity.dimension)
-        if found.vectors.shape != shape:
-            raise EmbeddingError(
-                f"{provider} returned vectors of shape {found.vectors.shape}, not {shape}", provider=provider
-            )
-        norms = np.linalg.norm(found.vectors, axis=1, keepdims=True)
-        if not np.isfinite(norms).all() or (norms == 0).any():
-            raise EmbeddingError(f"{provider} returned a vector that is zero or not finite", provider=provider)
-        return Embeddings((found.vectors / norms).astype(np.float32), found.tokens, found.billed_tokens)
+            vectors = np.asarray(found.vectors, dtype=np.float64)
+            shape = (len(texts), identity.dimension)
+            if vectors.shape != shape:
+                raise EmbeddingError(
+                    f"{provider} returned vectors of shape {vectors.shape}, not {shape}", provider=provider
+                )
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            if not np.isfinite(norms).all() or (norms == 0).any():
+                raise EmbeddingError(f"{provider} returned a vector that is zero or not finite", provider=provider)
+            if found.tokens is not None and len(found.tokens) != len(texts):
+                raise EmbeddingError(
+                    f"{provider} returned token vectors of {len(found.tokens)} texts, not {len(texts)}",
+                    provider=provider,
+                )
+        return Embeddings((vectors / norms).astype(np.float32), found.tokens, found.billed_tokens)
 
 
 def dense_name(space: str) -> str:
@@ -190,15 +197,27 @@ async def subject_keys(io: IO, keyring: KeyRing, subject: str, *, create: bool) 
         return await io.call(keyring.keys, subject, create=create)
 
 
-async def scroll(engine: Engine, where: Filter, *, payload: Sequence[str], page: int = 256) -> AsyncIterator[Point]:
-    """Every matching point, page by page."""
+PAGE = 256
+"""Points that are read, and opened, at once."""
+
+
+async def pages(
+    engine: Engine, where: Filter, *, payload: Sequence[str] | Literal[True]
+) -> AsyncIterator[Sequence[Point]]:
+    """Every matching point, some at once."""
     after: PointId | None = None
     while True:
-        points, after = await engine.index.scroll(engine.io, where, limit=page, after=after, payload=payload)
-        for point in points:
-            yield point
+        points, after = await engine.index.scroll(engine.io, where, limit=PAGE, after=after, payload=payload)
+        yield points
         if after is None:
             return
+
+
+async def scroll(engine: Engine, where: Filter, *, payload: Sequence[str]) -> AsyncIterator[Point]:
+    """Every matching point, one by one."""
+    async for page in pages(engine, where, payload=payload):
+        for point in page:
+            yield point
 
 
 class Stopwatch:

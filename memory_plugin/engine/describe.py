@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memory_plugin import lexical
-from memory_plugin.engine.core import Engine, make_sealer, scroll
-from memory_plugin.engine.payload import HEAD, INTENT, RECORD, STAGED, SUBJECT, TOKENS, open_record
-from memory_plugin.errors import SealError
+from memory_plugin.engine import sealed_vectors
+from memory_plugin.engine.commit import stored_head
+from memory_plugin.engine.core import Engine, make_sealer, pages, scroll
+from memory_plugin.engine.payload import (
+    HEAD,
+    INTENT,
+    RECORD,
+    REVISION,
+    STAGED,
+    SUBJECT,
+    TOKENS,
+    VECTOR,
+    open_record,
+)
+from memory_plugin.engine.sealing import tags
+from memory_plugin.errors import DecryptionError, SealError
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import And, AnyOf, HasVector, Json, Not
+from memory_plugin.types import And, AnyOf, HasVector, Json, Not, Point
 
 PROTECTION: dict[str, str] = {
     "rotated": "A secret rotation per subject. Search results are unchanged. It stops off-the-shelf inversion tools. "
@@ -29,7 +43,7 @@ class Verified:
     Args:
         memories: Chunks in the store.
         subjects: Data subjects that own them.
-        failures: What is wrong, by point id: it does not open, or lacks a vector.
+        failures: What is wrong, by point id: it does not open, its tags are another's, or it lacks a vector.
     """
 
     memories: int
@@ -43,32 +57,62 @@ class Verified:
 
 
 async def verify(engine: Engine) -> Verified:
-    """Open every record of every subject, and look for vectors that are missing."""
+    """Open every record of every subject, hold its tags against it, and look for vectors that are missing."""
     ours = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
     sealers: dict[str, Sealer | None] = {}
     failures: dict[str, str] = {}
     memories = 0
-    async for point in scroll(engine, ours, payload=(SUBJECT, RECORD, TOKENS)):
-        memories += 1
-        subject = str(point.payload.get(SUBJECT))
-        if subject not in sealers:
+    async for page in pages(engine, ours, payload=True):
+        memories += len(page)
+        for subject in {str(point.payload.get(SUBJECT)) for point in page} - set(sealers):
             sealers[subject] = await make_sealer(
                 engine.io, engine.keyring, engine.manifest.store, subject, create=False
             )
-        sealer = sealers[subject]
+        failures.update(await engine.io.call(_failures, engine, sealers, page))
+    for sealer in filter(None, sealers.values()):
         try:
-            if sealer is None:
-                raise SealError(f"the key ring has no key of subject {subject}")
-            open_record(sealer, point.id, point.payload)
-            if TOKENS in point.payload:
-                sealer.open(point.id, "tokens", point.payload[TOKENS])
+            await stored_head(engine, sealer)
         except SealError as error:
-            failures[point.id] = f"{type(error).__name__}: {error}"
+            failures[sealer.point_id(HEAD)] = f"{type(error).__name__}: {error}"
     if engine.settings.vectors != "sealed":
         bare = And((ours, Not(HasVector(engine.dense))))
         async for point in scroll(engine, bare, payload=()):
             failures.setdefault(point.id, "it has no dense vector of the active space")
     return Verified(memories, len(sealers), failures)
+
+
+def _failures(engine: Engine, sealers: Mapping[str, Sealer | None], page: Sequence[Point]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for point in page:
+        try:
+            _check(engine, sealers[str(point.payload.get(SUBJECT))], point)
+        except SealError as error:
+            found[point.id] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
+    """Open all of a point, and compare what it shows with what it should.
+
+    Raises:
+        SealError: Something does not open, or a tag is not the one that was written.
+    """
+    payload = dict(point.payload)
+    if sealer is None:
+        raise SealError(f"the key ring has no key of subject {payload.get(SUBJECT)}")
+    record = open_record(sealer, point.id, payload)
+    if payload.get(TOKENS) is not None:
+        sealer.open(point.id, "tokens", payload[TOKENS])
+    if engine.settings.vectors == "sealed":
+        dimension = engine.manifest.spaces[engine.manifest.active].dimension
+        sealed_vectors.decode(point.id, sealer.open(point.id, "vector", payload.get(VECTOR)), dimension)
+    revision = str(payload.get(REVISION))
+    expected = tags(engine, sealer, record, revision)
+    wrong = sorted(
+        key for key in {*expected, *payload} - {RECORD, TOKENS, VECTOR} if expected.get(key) != payload.get(key)
+    )
+    if wrong or point.id != sealer.point_id(record.document, revision, str(record.index)):
+        raise DecryptionError(f"its tags are not those of its record: {', '.join(wrong) or REVISION}")
 
 
 async def describe(engine: Engine) -> dict[str, Json]:

@@ -5,7 +5,6 @@ A string, a ``Document``, a ``Message``, a chat message as a mapping, or a list 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,8 +18,6 @@ from memory_plugin.types import Chunk, Document, Json, Message, Metadata
 
 Item: TypeAlias = "str | Document | Message | Mapping[str, object]"
 Items: TypeAlias = "Item | Sequence[Item]"
-
-_VISIBLE = re.compile(r"[^\s\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +135,8 @@ def _entry(
                 f"add takes text, a Document, a Message or a chat message mapping, not {type(item).__name__}"
             )
     _require_text(text, settings.max_text_bytes)
+    if not isinstance(markdown, bool):
+        raise InvalidInputError(f"markdown is True or False, not {type(markdown).__name__}")
     source = own_source if own_source is not None else source
     if source is not None and not ids.utf8(source, "source", limit=ids.MAX_SOURCE_BYTES):
         raise InvalidInputError("source is empty: leave it out, and the content is the document's identity")
@@ -145,7 +144,7 @@ def _entry(
         kind="message" if kind == "message" else "document",
         text=text,
         source=source,
-        time=ids.moment(item.time or time),
+        time=ids.moment(item.time if item.time is not None else time),
         metadata={**shared, **ids.metadata(item.metadata)},
         role=role,
         name=name,
@@ -196,5 +195,5 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 
 def _require_text(text: object, limit: int) -> None:
     ids.utf8(text, "the text", limit=limit)
-    if isinstance(text, str) and not _VISIBLE.search(text):
+    if isinstance(text, str) and not ids.visible(text):
         raise InvalidInputError("the text is empty: there is nothing to remember")

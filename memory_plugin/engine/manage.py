@@ -5,14 +5,30 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from memory_plugin import ids
-from memory_plugin.engine.core import Engine, scroll
-from memory_plugin.engine.payload import DAY, DOCUMENT, PREFIXES, RECORD, SUBJECT, namespace_tag, open_record
-from memory_plugin.errors import InvalidInputError, KeyServiceError, MemoryNotFoundError, translate
-from memory_plugin.filters import MISSING, Blind, field_value, matches, scalar_key
+from memory_plugin.engine.core import Engine, pages
+from memory_plugin.engine.payload import (
+    DAY,
+    DOCUMENT,
+    PREFIXES,
+    RECORD,
+    SUBJECT,
+    namespace_tag,
+    open_record,
+    require_inside,
+)
+from memory_plugin.errors import (
+    DecryptionError,
+    InvalidInputError,
+    KeyServiceError,
+    MemoryNotFoundError,
+    translate,
+)
+from memory_plugin.filters import MISSING, Blind, check, field_value, matches, scalar_key
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import (
     And,
@@ -28,6 +44,7 @@ from memory_plugin.types import (
 )
 
 _FOREVER = 2**31
+DAY_MICROSECONDS = 86_400_000_000
 
 
 # ── read ──────────────────────────────────────────────────────────────────────────────────────────
@@ -56,12 +73,24 @@ def _belongs(sealer: Sealer, namespace: Namespace, point: Point) -> bool:
     return len(namespace) == 1 or (isinstance(prefixes, list) and namespace_tag(sealer, namespace) in prefixes)
 
 
-async def records(engine: Engine, sealer: Sealer, where: Blind, filter_: Filter | None) -> AsyncIterator[Record]:
-    """Every memory that satisfies the filter, in no order."""
-    async for point in scroll(engine, where.filter, payload=(RECORD,)):
-        record = open_record(sealer, point.id, point.payload)
-        if filter_ is None or matches(filter_, record):
+async def records(
+    engine: Engine, sealer: Sealer, namespace: Namespace, where: Blind, filter_: Filter | None
+) -> AsyncIterator[Record]:
+    """Every memory that satisfies the filter, in no order.
+
+    Raises:
+        SealError: One does not open, or its tags were changed so that it appears where it does not belong.
+    """
+    async for page in pages(engine, where.filter, payload=(RECORD,)):
+        for record in await engine.io.call(_open_page, sealer, namespace, filter_, page):
             yield record
+
+
+def _open_page(sealer: Sealer, namespace: Namespace, filter_: Filter | None, page: Sequence[Point]) -> list[Record]:
+    opened = [open_record(sealer, point.id, point.payload) for point in page]
+    for record in opened:
+        require_inside(record, (namespace,))
+    return opened if filter_ is None else [record for record in opened if matches(filter_, record)]
 
 
 async def list_(
@@ -72,20 +101,19 @@ async def list_(
     Raises:
         InvalidInputError: ``limit`` or ``after`` is not valid.
     """
-    if limit < 1:
-        raise InvalidInputError(f"limit must be at least 1, not {limit}")
+    ids.whole(limit, "limit")
+    start = _cursor(after) if after is not None else None
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return Page(())
     where = engine.within(sealer, namespace, filter_)
-    start = _cursor(after) if after is not None else None
     sign = -1 if newest_first else 1
     found: list[Record] = []
     async for day in _days(engine, where, newest_first=newest_first):
-        if start is not None and day is not None and sign * day < sign * ids.day_of(start[0]):
+        if start is not None and day is not None and sign * day < sign * (start[0] // DAY_MICROSECONDS):
             continue
         part = where if day is None else Blind(And((where.filter, Range(DAY, gte=day, lte=day))), where.exact)
-        of_day = [record async for record in records(engine, sealer, part, filter_)]
+        of_day = [record async for record in records(engine, sealer, namespace, part, filter_)]
         of_day.sort(key=_time_order, reverse=newest_first)
         found += [
             one
@@ -98,8 +126,11 @@ async def list_(
     return Page(page, _encode_cursor(page[-1]) if len(found) > limit else None)
 
 
-def _time_order(record: Record) -> tuple[float, str, int, str]:
-    return record.time.timestamp(), record.document, record.index, record.id
+_Order: TypeAlias = tuple[int, str, int, str]
+
+
+def _time_order(record: Record) -> _Order:
+    return ids.microseconds(record.time), record.document, record.index, record.id
 
 
 async def _days(engine: Engine, where: Blind, *, newest_first: bool) -> AsyncIterator[int | None]:
@@ -116,12 +147,14 @@ def _encode_cursor(record: Record) -> str:
     return base64.urlsafe_b64encode(json.dumps(_time_order(record)).encode()).decode()
 
 
-def _cursor(text: str) -> tuple[float, str, int, str]:
+def _cursor(text: object) -> _Order:
     try:
-        time, document, index, point = json.loads(base64.urlsafe_b64decode(text.encode()))
-        return float(time), str(document), int(index), str(point)
+        time, document, index, point = json.loads(base64.urlsafe_b64decode(ids.utf8(text, "after", limit=1024)))
     except (ValueError, TypeError) as error:
         raise InvalidInputError("after is not the `next` of a page of this listing") from error
+    if (type(time), type(document), type(index), type(point)) != (int, str, int, str):
+        raise InvalidInputError("after is not the `next` of a page of this listing")
+    return time, document, index, point
 
 
 async def count(engine: Engine, namespace: Namespace, filter_: Filter | None) -> int:
@@ -133,7 +166,7 @@ async def count(engine: Engine, namespace: Namespace, filter_: Filter | None) ->
     if where.exact:
         return await engine.index.count(engine.io, where.filter)
     total = 0
-    async for _ in records(engine, sealer, where, filter_):
+    async for _ in records(engine, sealer, namespace, where, filter_):
         total += 1
     return total
 
@@ -145,9 +178,8 @@ async def facet(
 
     A declared field is counted by Qdrant, another by opening every memory; the answer is the same.
     """
-    ids.utf8(field, "a facet's field")
-    if limit < 1:
-        raise InvalidInputError(f"limit must be at least 1, not {limit}")
+    check(AnyOf(field, ()))
+    ids.whole(limit, "limit")
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return {}
@@ -155,14 +187,18 @@ async def facet(
     if field not in engine.settings.filterable or not where.exact:
         counts: Counter[str] = Counter()
         values: dict[str, Scalar] = {}
-        async for record in records(engine, sealer, where, filter_):
+        async for record in records(engine, sealer, namespace, where, filter_):
             found = _scalars(record, field)
             counts.update(found.keys())
             values.update(found)
         return {values[key]: number for key, number in counts.most_common(limit)}
     key = engine.field_key(field)
     tags = await engine.index.facet(engine.io, key, where.filter, limit=limit)
-    return {await _value(engine, sealer, field, AnyOf(key, (tag,)), str(tag)): number for tag, number in tags}
+    counted: dict[Scalar, int] = {}
+    for tag, number in tags:
+        value = await _value(engine, sealer, field, And((where.filter, AnyOf(key, (tag,)))), str(tag))
+        counted.update(dict.fromkeys(value, number))
+    return counted
 
 
 def _scalars(record: Record, field: str) -> dict[str, Scalar]:
@@ -174,15 +210,19 @@ def _scalars(record: Record, field: str) -> dict[str, Scalar]:
     return {scalar_key(one): one for one in elements if one is None or isinstance(one, str | int | float | bool)}
 
 
-async def _value(engine: Engine, sealer: Sealer, field: str, where: Filter, tag: str) -> Scalar:
-    """What a tag stands for: read from one memory that has it."""
-    scope = And((AnyOf(SUBJECT, (sealer.subject,)), where))
-    points, _ = await engine.index.scroll(engine.io, scope, limit=1, payload=(RECORD,))
-    if points:
-        for key, value in _scalars(open_record(sealer, points[0].id, points[0].payload), field).items():
-            if sealer.tag("field", field, key) == tag:
-                return value
-    raise MemoryNotFoundError(f"a value of {field!r:.60} was deleted while it was being counted: count again")
+async def _value(engine: Engine, sealer: Sealer, field: str, where: Filter, tag: str) -> tuple[Scalar, ...]:
+    """What a tag stands for, read from one memory that has it; nothing when the last one was deleted meanwhile.
+
+    Raises:
+        SealError: The memory does not open, or the tag is not one of its own.
+    """
+    points, _ = await engine.index.scroll(engine.io, where, limit=1, payload=(RECORD,))
+    if not points:
+        return ()
+    for key, value in _scalars(open_record(sealer, points[0].id, points[0].payload), field).items():
+        if sealer.tag("field", field, key) == tag:
+            return (value,)
+    raise DecryptionError(f"point {points[0].id} has a tag of a value that is not its own")
 
 
 # ── delete ────────────────────────────────────────────────────────────────────────────────────────
@@ -192,7 +232,7 @@ async def delete(
     engine: Engine,
     namespace: Namespace,
     *,
-    points: Sequence[PointId] | None,
+    points: Iterable[PointId] | None,
     source: str | None,
     filter_: Filter | None,
     everything: bool,
@@ -204,32 +244,50 @@ async def delete(
     Raises:
         InvalidInputError: None of them or several.
     """
-    if sum((points is not None, source is not None, filter_ is not None, everything)) != 1:
+    if sum((points is not None, source is not None, filter_ is not None, bool(everything))) != 1:
         raise InvalidInputError("delete needs exactly one of: ids, source=, filter=, everything=True")
+    if points is not None and not (isinstance(points, Iterable) and all(isinstance(point, str) for point in points)):
+        raise InvalidInputError(f"ids is the id of a memory, or a list of several, not {points!r:.80}")
+    if source is not None:
+        ids.utf8(source, "source", limit=ids.MAX_SOURCE_BYTES)
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return 0
+    if points is not None:
+        work = _delete_points(engine, sealer, namespace, points)
+    elif source is not None:
+        tag = sealer.tag("document", *namespace, "source", source)
+        where = Blind(And((engine.scope(sealer, namespace), AnyOf(DOCUMENT, (tag,)))), exact=True)
+        work = _delete_where(engine, sealer, namespace, where, None)
+    else:
+        work = _delete_where(engine, sealer, namespace, engine.within(sealer, namespace, filter_), filter_)
+    return await engine.io.uninterrupted(_alone(engine, sealer, work))
+
+
+async def _alone(engine: Engine, sealer: Sealer, work: Coroutine[Any, Any, int]) -> int:
+    """Do it while nothing else of this store writes."""
     async with engine.writing:
-        engine.opened_vectors.pop(sealer.subject, None)
-        if points is not None:
-            return await _delete_points(engine, sealer, namespace, points)
-        if source is not None:
-            tag = sealer.tag("document", *namespace, "source", source)
-            where = Blind(And((engine.scope(sealer, namespace), AnyOf(DOCUMENT, (tag,)))), exact=True)
-        else:
-            where = engine.within(sealer, namespace, filter_)
-        if where.exact:
-            number = await engine.index.count(engine.io, where.filter)
-            if number:
-                await engine.index.delete(engine.io, where.filter)
-            return number
-        found = [record.id async for record in records(engine, sealer, where, filter_)]
-        if found:
-            await engine.index.delete(engine.io, found)
-        return len(found)
+        try:
+            return await work
+        finally:
+            engine.opened_vectors.pop(sealer.subject, None)
 
 
-async def _delete_points(engine: Engine, sealer: Sealer, namespace: Namespace, points: Sequence[PointId]) -> int:
+async def _delete_where(
+    engine: Engine, sealer: Sealer, namespace: Namespace, where: Blind, filter_: Filter | None
+) -> int:
+    if where.exact:
+        number = await engine.index.count(engine.io, where.filter)
+        if number:
+            await engine.index.delete(engine.io, where.filter)
+        return number
+    found = [record.id async for record in records(engine, sealer, namespace, where, filter_)]
+    if found:
+        await engine.index.delete(engine.io, found)
+    return len(found)
+
+
+async def _delete_points(engine: Engine, sealer: Sealer, namespace: Namespace, points: Iterable[PointId]) -> int:
     valid = [point for point in dict.fromkeys(points) if ids.is_point_id(point)]
     found = await engine.index.fetch(engine.io, valid, payload=(SUBJECT, PREFIXES))
     own = [point.id for point in found if _belongs(sealer, namespace, point)]
@@ -269,6 +327,10 @@ async def forget(engine: Engine, namespace: Namespace) -> Forgotten:
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return Forgotten(0, 0, ("There was nothing.",), ())
+    return await engine.io.uninterrupted(_forget(engine, sealer, namespace))
+
+
+async def _forget(engine: Engine, sealer: Sealer, namespace: Namespace) -> Forgotten:
     async with engine.writing:
         where = engine.scope(sealer, namespace)
         number = await engine.index.count(engine.io, where)

@@ -19,12 +19,12 @@ v     sealed dense vector (only in a store whose vectors are sealed)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from memory_plugin.errors import DecryptionError
-from memory_plugin.ids import canonical
+from memory_plugin.ids import canonical, microseconds
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Json, Namespace, PointId, Record
 
@@ -42,8 +42,7 @@ STAGED = "staged"
 INTENT = "intent"
 HEAD = "head"
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 KEYWORDS = (SUBJECT, PREFIXES, DOCUMENT)
 
@@ -53,7 +52,7 @@ def encode(record: Record) -> bytes:
     full: dict[str, Json] = {
         "ns": list(record.namespace),
         "text": record.text,
-        "time": (record.time - EPOCH) // MICROSECOND,
+        "time": microseconds(record.time),
         "kind": record.kind,
         "context": record.context,
         "source": record.source,
@@ -79,7 +78,7 @@ def decode(point: PointId, data: bytes) -> Record:
             id=point,
             namespace=tuple(found["ns"]),
             text=found.get("text", ""),
-            time=EPOCH + found["time"] * MICROSECOND,
+            time=_EPOCH + timedelta(microseconds=found["time"]),
             kind=found["kind"],
             context=found.get("context", ""),
             source=found.get("source"),
@@ -103,6 +102,16 @@ def open_record(sealer: Sealer, point: PointId, payload: Mapping[str, Json]) -> 
         SealError: It is not sealed, or not for this place.
     """
     return decode(point, sealer.open(point, "record", payload.get(RECORD)))
+
+
+def require_inside(record: Record, namespaces: Sequence[Namespace]) -> None:
+    """Refuse a record that is in none of the namespaces: the tags by which it was found are not trusted.
+
+    Raises:
+        DecryptionError: Its tags were changed.
+    """
+    if not any(record.namespace[: len(one)] == one for one in namespaces):
+        raise DecryptionError(f"point {record.id} was found in a namespace that it does not belong to")
 
 
 def namespace_tag(sealer: Sealer, namespace: Namespace) -> str:

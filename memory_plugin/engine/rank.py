@@ -13,6 +13,7 @@ from memory_plugin.engine.core import Engine
 from memory_plugin.errors import RerankError, translate
 from memory_plugin.fuse import decay, impute, standardise
 from memory_plugin.lexical import fragmentation
+from memory_plugin.protocols import LateInteraction
 from memory_plugin.types import Embeddings, Hit, StageScore, TokenVectors
 
 DENSE, LEXICAL, FUSED, LATE, RERANK = "dense", "lexical", "fused", "late", "rerank"
@@ -40,9 +41,28 @@ def freshness(engine: Engine, hit: Hit) -> float:
 
 
 async def late_interaction(engine: Engine, query: str, embedded: Embeddings, opened: list[Opened]) -> list[Opened]:
-    """Re-order by token vectors, blended with what the legs said."""
+    """Re-order by token vectors, blended with what the legs said.
+
+    Raises:
+        RerankError: The model failed, or what it returned is not one finite score a candidate.
+    """
     late = engine.late
     assert late is not None
+    with translate(RerankError, provider=late.model):
+        scores = np.asarray(await _token_scores(engine, late, query, embedded, opened), dtype=np.float64)
+        _require_scores(scores, len(opened), late.model)
+    return _ordered(opened, _blend(engine, query, opened, scores), LATE)
+
+
+def _require_scores(scores: NDArray[np.float64], number: int, model: str) -> None:
+    if scores.shape != (number,) or not np.isfinite(scores).all():
+        message = f"{model} returned scores of shape {scores.shape} or not finite, not {number} numbers"
+        raise RerankError(message, provider=model)
+
+
+async def _token_scores(
+    engine: Engine, late: LateInteraction, query: str, embedded: Embeddings, opened: list[Opened]
+) -> NDArray[np.float32]:
     tokens: TokenVectors
     if embedded.tokens is not None and engine.shares_tokens:
         tokens = embedded.tokens[0]
@@ -54,15 +74,14 @@ async def late_interaction(engine: Engine, query: str, embedded: Embeddings, ope
         made = await engine.io.call(late.tokens, [opened[place].hit.record.passage for place in missing])
         for place, one in zip(missing, made, strict=True):
             packed[place] = late.pack(one)
-    scores = await engine.io.call(late.score, tokens, [one for one in packed if one is not None])
-    return _ordered(opened, _blend(engine, query, opened, scores), LATE)
+    return await engine.io.call(late.score, tokens, [one for one in packed if one is not None])
 
 
-def _blend(engine: Engine, query: str, opened: Sequence[Opened], scores: NDArray[np.float32]) -> NDArray[np.float64]:
+def _blend(engine: Engine, query: str, opened: Sequence[Opened], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standardised late interaction score plus weighted dense and lexical ones."""
     rare = fragmentation(query)
     weights = {DENSE: LATE_DENSE, LEXICAL: LATE_LEXICAL + (LATE_LEXICAL_RARE - LATE_LEXICAL) * rare}
-    total = standardise(scores.astype(np.float64))
+    total = standardise(scores)
     ids_ = [one.hit.id for one in opened]
     for leg, weight in weights.items():
         found = {one.hit.id: one.hit.stages[leg].score for one in opened if leg in one.hit.stages}
@@ -99,11 +118,7 @@ async def cross_encode(engine: Engine, query: str, hits: list[Hit]) -> tuple[lis
         with translate(RerankError, provider=reranker.model):
             made = await engine.io.call(reranker.rerank, query, [hit.record.passage for hit in head])
             scores = np.asarray(made, dtype=np.float64)
-            if scores.shape != (len(head),) or not np.isfinite(scores).all():
-                message = (
-                    f"{reranker.model} returned scores of shape {scores.shape} or not finite, not {len(head)} numbers"
-                )
-                raise RerankError(message, provider=reranker.model)
+            _require_scores(scores, len(head), reranker.model)
     except RerankError:
         if engine.settings.on_rerank_error == "raise":
             raise

@@ -82,9 +82,13 @@ async def _opened(engine: Engine, sealer: Sealer) -> Opened:
     known = engine.opened_vectors.get(sealer.subject)
     if isinstance(known, Opened) and len(known.ids) == await engine.index.count(engine.io, scope):
         return known
+    # Who writes meanwhile takes the mark away: what was read before is then not kept.
+    mark = object()
+    engine.opened_vectors[sealer.subject] = mark
     points = [point async for point in scroll(engine, scope, payload=(VECTOR,))]
     opened = await engine.io.call(_open_all, engine, sealer, points)
-    engine.opened_vectors[sealer.subject] = opened
+    if engine.opened_vectors.get(sealer.subject) is mark:
+        engine.opened_vectors[sealer.subject] = opened
     return opened
 
 

@@ -71,15 +71,12 @@ def seal(
     """Seal every passage of the documents, in order."""
     mode = engine.settings.vectors
     stored = sealer.rotate(embedded.vectors) if mode == "rotated" else embedded.vectors
-    prefixes: list[Json] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
     drafts = []
     place = 0
     for cut in cuts:
         for chunk in cut.chunks:
             tokens = embedded.tokens[place] if engine.late is not None and embedded.tokens is not None else None
             payload, point_id = _payload(engine, sealer, namespace, cut, chunk, tokens)
-            if prefixes:
-                payload[PREFIXES] = prefixes
             if mode == "sealed":
                 payload[VECTOR] = sealer.seal(point_id, "vector", sealed_vectors.encode(stored[place]))
             point = Point(point_id, payload, {} if mode == "sealed" else {engine.dense: stored[place]})
@@ -110,19 +107,7 @@ def _payload(
         chunks=cut.total,
         document=work.document,
     )
-    payload: dict[str, Json] = {
-        SUBJECT: sealer.subject,
-        DOCUMENT: work.document,
-        REVISION: work.revision,
-        CHUNKS: cut.total,
-        RECORD: sealer.seal(point_id, "record", encode(record)),
-    }
-    if engine.settings.time_index == "day":
-        payload[DAY] = day(cut.time)
-    for name in engine.settings.filterable:
-        keys = value_keys(field_value(record, name))
-        if keys:
-            payload[engine.field_key(name)] = [sealer.tag("field", name, key) for key in keys]
+    payload = {**tags(engine, sealer, record, work.revision), RECORD: sealer.seal(point_id, "record", encode(record))}
     if tokens is not None and engine.late is not None:
         payload[TOKENS] = sealer.seal(point_id, "tokens", engine.late.pack(tokens))
     return payload, point_id
@@ -139,6 +124,26 @@ def sealed_anew(sealer: Sealer, point: Point) -> Point:
         if key in payload:
             payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
     return replace(point, payload=payload)
+
+
+def tags(engine: Engine, sealer: Sealer, record: Record, revision: str) -> dict[str, Json]:
+    """What a point shows in the clear: all of it follows from the sealed record and the revision."""
+    namespace = record.namespace
+    shown: dict[str, Json] = {
+        SUBJECT: sealer.subject,
+        DOCUMENT: record.document,
+        REVISION: revision,
+        CHUNKS: record.chunks,
+    }
+    if len(namespace) > 1:
+        shown[PREFIXES] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
+    if engine.settings.time_index == "day":
+        shown[DAY] = day(record.time)
+    for name in engine.settings.filterable:
+        keys = value_keys(field_value(record, name))
+        if keys:
+            shown[engine.field_key(name)] = [sealer.tag("field", name, key) for key in keys]
+    return shown
 
 
 def finish(engine: Engine, sealer: Sealer, drafts: Sequence[Draft], head: Head) -> list[Point]:

@@ -14,11 +14,11 @@ from typing import Literal, TypeAlias
 from memory_plugin import ids
 from memory_plugin.engine import sealed_vectors
 from memory_plugin.engine.core import Engine, Stopwatch, scroll
-from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, TOKENS, open_record
+from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, TOKENS, open_record, require_inside
 from memory_plugin.engine.rank import DENSE, FUSED, LEXICAL, Opened, cross_encode, freshness, late_interaction
 from memory_plugin.engine.sealing import sparse_vector
-from memory_plugin.errors import DecryptionError, InvalidInputError
-from memory_plugin.filters import matches
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.filters import check, matches
 from memory_plugin.fuse import Distinct, reciprocal_rank_fusion
 from memory_plugin.lexical import fragmentation, terms
 from memory_plugin.protocols import Sealer
@@ -41,6 +41,7 @@ Legs: TypeAlias = Literal["hybrid", "dense", "lexical"]
 Rerank: TypeAlias = Literal["none", "late", "full"]
 
 MAX_QUERY_BYTES = 64 * 1024
+MAX_NEIGHBOURS = 16
 
 MIN_DEPTH = 30
 """Candidates of each leg at least."""
@@ -116,16 +117,17 @@ def request(
         InvalidInputError: Something cannot be used.
     """
     ids.utf8(query, "the query", limit=MAX_QUERY_BYTES)
-    if not query.strip():
+    if not ids.visible(query):
         raise InvalidInputError("the query is empty: there is nothing to search for")
-    if limit < 1:
-        raise InvalidInputError(f"limit must be at least 1, not {limit}")
-    if per_document is not None and per_document < 1:
-        raise InvalidInputError(f"per_document must be at least 1, not {per_document}")
-    if not 0 <= neighbours <= 16:
-        raise InvalidInputError(f"neighbours must be from 0 to 16, not {neighbours}")
+    ids.whole(limit, "limit")
+    if per_document is not None:
+        ids.whole(per_document, "per_document")
+    if ids.whole(neighbours, "neighbours", least=0) > MAX_NEIGHBOURS:
+        raise InvalidInputError(f"neighbours must be at most {MAX_NEIGHBOURS}, not {neighbours:,}")
+    if filter_ is not None:
+        check(filter_)
     if legs not in ("hybrid", "dense", "lexical") or rerank not in ("none", "late", "full"):
-        raise InvalidInputError(f"no such legs or rerank: {legs!r}, {rerank!r}")
+        raise InvalidInputError(f"no such legs or rerank: {legs!r:.40}, {rerank!r:.40}")
     return Request(query, ids.namespaces(namespaces), limit, filter_, legs, rerank, per_document, neighbours)
 
 
@@ -319,8 +321,7 @@ def _open_all(
             continue
         sealer = owners[candidate.subject]
         record = open_record(sealer, candidate.id, payload)  # type: ignore[arg-type]
-        if not any(record.namespace[: len(one)] == one for one in asked.namespaces):
-            raise DecryptionError(f"point {candidate.id} was found in a namespace that it does not belong to")
+        require_inside(record, asked.namespaces)
         if asked.filter is not None and not matches(asked.filter, record):
             continue
         tokens = None

@@ -17,6 +17,7 @@ from memory_plugin.engine import search as searching
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
 from memory_plugin.errors import InvalidInputError, StoreClosedError
+from memory_plugin.filters import check
 from memory_plugin.protocols import TokenCounter
 from memory_plugin.tokens import counter
 from memory_plugin.types import Added, Context, Document, Filter, Json, Metadata, Page, PointId, Record, Results, Scalar
@@ -57,7 +58,9 @@ class Verbs:
         """See ``MemoryStore.add``."""
         engine = self.engine
         where = ids.namespace(namespace)
-        checked = entries(items, engine.settings, source=source, time=time, metadata=metadata, markdown=markdown)
+        checked = await engine.io.call(
+            entries, items, engine.settings, source=source, time=time, metadata=metadata, markdown=markdown
+        )
         return await adding.add(engine, checked, where, progress or adding.silent)
 
     async def add_file(
@@ -71,7 +74,7 @@ class Verbs:
     ) -> Added:
         """See ``MemoryStore.add_file``."""
         document = await self.engine.io.call(
-            read_file, Path(path), source, time, metadata, self.engine.settings.max_text_bytes
+            read_file, path, source, time, metadata, self.engine.settings.max_text_bytes
         )
         return await self.add(document, namespace, source=None, time=None, metadata=None, markdown=False, progress=None)
 
@@ -112,8 +115,8 @@ class Verbs:
         encoding: str,
     ) -> Context:
         """See ``MemoryStore.context``."""
-        if max_tokens < 1:
-            raise InvalidInputError(f"max_tokens must be positive, not {max_tokens}")
+        ids.whole(max_tokens, "max_tokens")
+        ids.utf8(encoding, "encoding", limit=64)
         found = await self.search(
             query,
             namespace,
@@ -146,12 +149,14 @@ class Verbs:
     ) -> Page:
         """See ``MemoryStore.list``."""
         where = ids.namespace(namespace)
+        _check(filter)
         return await manage.list_(
             self.engine, where, filter_=filter, limit=limit, after=after, newest_first=newest_first
         )
 
     async def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None) -> int:  # noqa: A002
         """See ``MemoryStore.count``."""
+        _check(filter)
         return await manage.count(self.engine, ids.namespace(namespace), filter)
 
     async def facet(
@@ -163,6 +168,7 @@ class Verbs:
         limit: int,
     ) -> dict[Scalar, int]:
         """See ``MemoryStore.facet``."""
+        _check(filter)
         return await manage.facet(self.engine, ids.namespace(namespace), field, filter_=filter, limit=limit)
 
     async def delete(
@@ -175,6 +181,7 @@ class Verbs:
         everything: bool,
     ) -> int:
         """See ``MemoryStore.delete``."""
+        _check(filter)
         points = [ids_] if isinstance(ids_, str) else ids_
         return await manage.delete(
             self.engine, ids.namespace(namespace), points=points, source=source, filter_=filter, everything=everything
@@ -200,31 +207,44 @@ class Verbs:
         """See ``MemoryStore.close``."""
         engine, self._engine = self._engine, None
         if engine is not None:
-            await engine.index.close(engine.io)
+            await engine.io.uninterrupted(engine.index.close(engine.io))
 
 
-def read_file(path: Path, source: str | None, time: datetime | None, metadata: Metadata | None, limit: int) -> Document:
+def _check(filter_: Filter | None) -> None:
+    if filter_ is not None:
+        check(filter_)
+
+
+def read_file(
+    path: object, source: str | None, time: datetime | None, metadata: Metadata | None, limit: int
+) -> Document:
     """A text file as a document: its path names it, its date is when it was written.
 
     Raises:
         InvalidInputError: There is no such file, it is too large, or it is not UTF-8 text.
     """
+    if not isinstance(path, str | os.PathLike) or "\x00" in os.fspath(path):
+        raise InvalidInputError(f"add_file takes the path of a file, not {path!r:.80}")
+    path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InvalidInputError(f"{path} is {size:,} bytes long; at most {limit:,} are accepted")
+        found = path.stat()
+        if found.st_size > limit:
+            raise InvalidInputError(f"{path} is {found.st_size:,} bytes long; at most {limit:,} are accepted")
         text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
+        modified = None if time is not None else datetime.fromtimestamp(found.st_mtime, UTC)
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is not UTF-8 text (byte {error.start}): convert it to text first") from error
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OverflowError, ValueError) as error:
+        raise InvalidInputError(f"{path} was written at a time that no calendar has: give time=") from error
     if "\x00" in text:
         raise InvalidInputError(f"{path} holds NUL bytes: it is no text")
     return Document(
         text=text,
         source=source if source is not None else path.as_posix(),
         time=time,
-        metadata=metadata or {},
+        metadata=metadata if metadata is not None else {},
         markdown=path.suffix.lower() in MARKDOWN_SUFFIXES,
-        modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        modified=modified,
     )
