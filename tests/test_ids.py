@@ -164,11 +164,6 @@ def test_a_day_holds_exactly_its_moments(value: datetime) -> None:
     assert value - start < timedelta(days=1)
 
 
-@pytest.mark.parametrize(("timestamp", "day"), [(0, 0), (86_399.999, 0), (86_400, 1), (-0.001, -1), (-86_400, -1)])
-def test_days_of_posix_times(timestamp: float, day: int) -> None:
-    assert ids.day_of(timestamp) == day
-
-
 def test_dates_are_in_english_whatever_the_locale() -> None:
     before = locale.setlocale(locale.LC_TIME)
     wanted = next((one for one in ("de_DE.UTF-8", "fr_FR.UTF-8", "C.UTF-8", "C") if _can(one)), "C")
