@@ -44,7 +44,7 @@ class LocalReranker:
     """Scores (query, passage) pairs with the shipped cross-encoder.
 
     A MiniLM of 6 layers that reads both texts together; its score is a late interaction of their word pieces in
-    that common context (see scripts/train_cross_encoder.py).  Scores have no fixed range: compare them within one
+    that common context (see scripts/cross_encoder/model.py).  Scores have no fixed range: compare them within one
     query only, and blend them after standardising.
 
     A pair is cut to 256 word pieces: the query to 64 (special pieces included), the passage to the rest.  Each pair
