@@ -36,7 +36,7 @@ class Driver:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            return self._runner.run(result) if self._runner and inspect.isawaitable(result) else result
+            return self._runner.run(result) if self._runner and inspect.iscoroutine(result) else result
 
         return call
 
