@@ -12,6 +12,7 @@ from memory_plugin.crypto.kek import CallbackKek, LocalKek
 from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.rotate import Rotated
 from memory_plugin.errors import (
     ConfigurationError,
     DecryptionError,
@@ -89,6 +90,7 @@ __all__ = [
     "Record",
     "RerankError",
     "Results",
+    "Rotated",
     "SealError",
     "Settings",
     "StageScore",

@@ -14,6 +14,7 @@ from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
@@ -215,6 +216,10 @@ class AsyncMemoryStore:
     async def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
         """See ``MemoryStore.forget``."""
         return await (await self._verbs()).forget(namespace)
+
+    async def rotate(self, namespace: ids.NamespaceLike) -> Rotated:
+        """See ``MemoryStore.rotate``."""
+        return await (await self._verbs()).rotate(namespace)
 
     async def verify(self) -> Verified:
         """See ``MemoryStore.verify``."""

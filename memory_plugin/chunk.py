@@ -43,6 +43,10 @@ def _markdown() -> MarkdownIt:
     return MarkdownIt("commonmark").disable("inline")
 
 
+# No text of people's: the splitter takes time quadratic in these, so they are split as plain text.
+_TOO_DEEP = re.compile(r"(?:>[ \t]?){100}|`{1000}|^[ \t]{200,}[-+*\d]", re.MULTILINE)
+
+
 class Pieces(Protocol):
     """A model's tokenizer: how long a text is for it, and the object that a splitter measures with."""
 
@@ -138,7 +142,7 @@ def _split(text: str, pieces: Pieces, room: int, *, markdown: bool) -> list[tupl
         return [(start, end)]
     if end - start <= 64 * room and pieces.count(text) - SPECIAL_TOKENS <= room:
         return [(start, end)]
-    make: Callable[..., Any] = MarkdownSplitter if markdown else TextSplitter
+    make: Callable[..., Any] = MarkdownSplitter if markdown and not _TOO_DEEP.search(text) else TextSplitter
     splitter = make.from_huggingface_tokenizer(pieces.tokenizer, room)  # type: ignore[attr-defined]
     return [(offset, offset + len(part)) for offset, part in splitter.chunk_indices(text)]
 
@@ -187,6 +191,6 @@ def _sections(headings: Sequence[_Heading], spans: Sequence[tuple[int, int]]) ->
             heading = headings[place]
             path = (*(one for one in path if one.level < heading.level), heading)
             place += 1
-        following = headings[place] if place < len(headings) else None
-        inside = following is not None and following.start <= start and end <= following.end
-        yield _Section(path, following if inside else None)
+        own = headings[place] if place < len(headings) and headings[place].start <= start else None
+        above = path if own is None else tuple(one for one in path if one.level < own.level)
+        yield _Section(above, own if own is not None and end <= own.end else None)

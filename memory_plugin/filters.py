@@ -136,6 +136,7 @@ def matches(filter_: Filter, record: Record) -> bool:
             return not matches(inner, record)
         case HasVector():
             raise InvalidInputError("HasVector is for indexes, not for records")
+    raise InvalidInputError(f"{type(filter_).__name__} is no filter")
 
 
 MISSING = object()
@@ -152,7 +153,7 @@ def field_value(record: Record, field: str) -> Json | object:
         }
         if field not in own:
             raise InvalidInputError(f"{field} is no field of a record; those are {', '.join(OWN_FIELDS)}")
-        return own[field]
+        return own[field] if own[field] is not None else MISSING
     return record.metadata.get(field, MISSING)
 
 

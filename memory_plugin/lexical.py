@@ -67,8 +67,8 @@ def _stemmer() -> Callable[[list[str]], list[str]]:
 def terms(text: str, language: Language = "english") -> list[str]:
     """The text's terms in order, repetitions included; empty for a text of stop words.
 
-    A plain word gives its stem.  A compound or an identifier gives itself, lower-cased, and the
-    stems of its parts.  Scripts without spaces give character pairs.
+    A plain word gives its stem.  A compound or an identifier gives itself, lower-cased (or its stem, when
+    it is all letters), and the stems of its parts.  Scripts without spaces give character pairs.
     """
     text = _normal(text)
     whole: list[str] = []
@@ -84,7 +84,8 @@ def terms(text: str, language: Language = "english") -> list[str]:
                     continue
                 parts = _PARTS.findall(run) if _composite(run) else [run]
                 if parts != [run]:
-                    whole.append(run.lower())
+                    # HTTPServer is asked for as httpserver, which is a word like others.
+                    (words if run.isalpha() else whole).append(run.lower())
                 words.extend(part.lower() for part in parts)
     if language == "none":
         return whole + words
@@ -115,7 +116,7 @@ def _pairs(word: str) -> list[str]:
 def fragmentation(query: str) -> float:
     """Share of the query's content words that are identifier-like, from 0 to 1.
 
-    Such a word has an inner ``_``, digit, dot, hyphen or capital, or is a number that is neither short
+    Such a word has an inner ``_``, digit, dot or capital, or is a number that is neither short
     nor a year: its form is rare, and a model that reads word pieces sees only fragments of it.
     """
     compounds = [word for word in _COMPOUND.findall(_normal(query)) if word.lower() not in STOP_WORDS]
@@ -127,7 +128,10 @@ def fragmentation(query: str) -> float:
 def _rare(compound: str) -> bool:
     if _elision(compound) or _PLAIN_NUMBER.fullmatch(compound):
         return False
-    return len(_WORD.findall(compound)) > 1 or _composite(compound)
+    words = _WORD.findall(compound)
+    # long-term, and/or: words like others
+    plain = not any(map(_composite, words)) and not re.search(r"[.@:]", compound)
+    return not plain
 
 
 def bm25_weights(counts: Mapping[str, int] | Counter[str], average_length: float) -> dict[str, float]:

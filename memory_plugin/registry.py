@@ -1,4 +1,4 @@
-"""Names to providers: "local", "openai:text-embedding-3-small".  Lazy: a provider's module loads when asked for.
+"""Names to providers: "local", or "name:model".  Lazy: a provider's module loads when asked for.
 
 Other packages add providers through the entry point groups ``memory_plugin.embedders`` and
 ``memory_plugin.rerankers``.  Indexes, ciphers and key rings have no names: pass the object.

@@ -44,7 +44,8 @@ class Settings:
         lexical_weight: Weight of the lexical leg in fusion, up to three times that as the query's words become
             identifiers; the dense leg has 1.
         rerank_candidates: How many candidates the cross-encoder reads.
-        rerank_weight: Weight of the cross-encoder's standardised score beside the stage before it.
+        rerank_weight: Weight of the cross-encoder's standardised score beside the stage before it; it falls to
+            nothing as the query's words become identifiers.
         on_rerank_error: "raise", or "keep_fused" to return the order before the reranker; the results
             say which happened.
         duplicate_similarity: Hits whose word sets overlap this much (Jaccard) with a better hit are

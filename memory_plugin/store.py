@@ -14,6 +14,7 @@ from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
@@ -310,6 +311,17 @@ class MemoryStore:
             InvalidInputError: The namespace has more than one part.
         """
         return run(self._verbs.forget(namespace))
+
+    def rotate(self, namespace: ids.NamespaceLike) -> Rotated:
+        """Seal everything of a data subject under a new key, while serving, and destroy the old one.
+
+        Vectors, lexical terms, tags and ids stay as they are.  Cut off, it is finished by calling it again.
+
+        Raises:
+            InvalidInputError: The namespace has more than one part.
+            ConfigurationError: The store is PLAINTEXT, or its key ring cannot rotate.
+        """
+        return run(self._verbs.rotate(namespace))
 
     def verify(self) -> Verified:
         """Open every memory of every subject; says which do not open or lack a vector."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias, overload
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 from memory_plugin.conditions import And as And
 from memory_plugin.conditions import AnyOf as AnyOf
@@ -52,6 +52,8 @@ class Document:
         metadata: JSON values under string keys; sealed with the text.
         time: When the content was said or written (time zone aware).  Default: when it is added.
         markdown: Whether headings and code fences guide the chunking.
+        modified: When its file was last written: its time where none is given.  Another one alone does not
+            make it a changed document, since copying a file changes it.
     """
 
     text: str
@@ -59,6 +61,7 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     time: datetime | None = None
     markdown: bool = False
+    modified: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +150,13 @@ class LegQuery:
     corpus: Filter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A point that a leg found."""
+class Scored(NamedTuple):
+    """A point that a leg found: a tuple, since a search makes hundreds.
+
+    Args:
+        id: The point.
+        score: Cosine, or a sum of weighted terms.
+    """
 
     id: PointId
     score: float

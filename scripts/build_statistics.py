@@ -1,6 +1,6 @@
 """Counts the statistics that late interaction ships with: numbers only, no text.
 
-    python scripts/build_statistics.py --data DIR
+    python -m scripts.build_statistics --data DIR
 
 ``DIR/train/*/corpus.jsonl.gz`` hold one JSON object with a ``text`` a line.  Written to ``statistics.npz`` beside the
 model, which must be there already:

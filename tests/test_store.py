@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,8 @@ def test_a_file_is_named_by_its_path(store: Driver, tmp_path: Path) -> None:
     path = tmp_path / "handbook.md"
     path.write_text("# Handbook\n\n## Travel\n\nTrains are booked early.\n", encoding="utf-8")
     store.add_file(path, "acme")
+    assert store.add_file(path, "acme").unchanged == 1
+    os.utime(path, (0, 0))  # a copy, a checkout: not another text
     assert store.add_file(path, "acme").unchanged == 1
     path.write_text("# Handbook\n\n## Travel\n\nTrains are booked late.\n", encoding="utf-8")
     assert store.add_file(path, "acme").replaced == 1
@@ -397,6 +400,47 @@ def test_forget_is_for_whole_subjects(store: Driver) -> None:
     with pytest.raises(InvalidInputError, match="whole data subject"):
         store.forget(("alice", "s1"))
     assert store.forget("nobody").memories == 0
+
+
+def test_rotate_seals_everything_under_a_new_key(open_store: Opener, tmp_path: Path) -> None:
+    store = open_store(settings=Settings(batch=4))
+    store.add([f"memory number {n}" for n in range(11)], "alice")
+    store.add("of bob", "bob")
+    before = {record.id: record for record in store.list("alice").records}
+    done = store.rotate("alice")
+    assert (done.resealed, done.keys) == (11, 1)
+    assert {record.id: record for record in store.list("alice").records} == before
+    assert store.search("memory number 7", "alice", legs="lexical")[0].text == "memory number 7"
+    assert store.search("memory number 7", "alice", legs="dense")[0].text == "memory number 7"
+    assert store.add("memory number 3", "alice").unchanged == 1
+    store.add("after", "alice")
+    again = store.rotate("alice")
+    assert (again.resealed, again.keys) == (12, 1)
+    assert store.verify().ok
+    assert store.rotate("nobody").resealed == 0
+    with pytest.raises(InvalidInputError, match="whole data subject"):
+        store.rotate(("alice", "s1"))
+
+
+def test_a_plaintext_store_has_no_key_to_rotate(open_store: Opener) -> None:
+    store = open_store(keyring=PLAINTEXT)
+    with pytest.raises(ConfigurationError, match="no keys"):
+        store.rotate("alice")
+
+
+def test_a_rotation_that_was_cut_off_is_finished_by_the_next(open_store: Opener, tmp_path: Path) -> None:
+    store = open_store()
+    store.add(["one", "two"], "alice")
+    engine = store.store._verbs.engine if isinstance(store.store, MemoryStore) else store.store._opened.engine
+    (subject,) = engine._sealers
+    keyring: Any = engine.keyring
+    keyring.rotate(subject)  # and the process dies
+    store.add("three, under the new key", "alice")
+    assert len(keyring.keys(subject, create=False)) == 2
+    done = store.rotate("alice")
+    assert (done.resealed, done.keys) == (2, 1)
+    assert len(store.search("one two three", "alice")) == 3
+    assert store.verify().ok
 
 
 # ── the store itself ──────────────────────────────────────────────────────────────────────────────

@@ -91,6 +91,7 @@ _register(
         ("count", read.count),
         ("facet", read.facet),
         ("delete", write.delete),
+        ("rotate", write.rotate),
         ("forget", write.forget),
         ("doctor", check.doctor),
         ("verify", check.verify),

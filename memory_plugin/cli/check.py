@@ -78,7 +78,7 @@ def _fact(name: str, value: object) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and name.endswith("bytes"):
+    if isinstance(value, int) and "bytes" in name:
         return size(value)
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"

@@ -33,6 +33,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "memory-plugin delete -n alice --where team=search --yes",
             "memory-plugin delete -n alice/session-7 --all --yes --json",
         ),
+        "rotate": ("memory-plugin rotate -n alice",),
         "forget": ("memory-plugin forget -n alice --yes",),
         "doctor": ("memory-plugin doctor", "memory-plugin doctor --json"),
         "verify": ("memory-plugin verify",),

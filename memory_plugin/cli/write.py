@@ -1,4 +1,4 @@
-"""Commands that write: add, delete, forget."""
+"""Commands that write: add, delete, rotate, forget."""
 
 from __future__ import annotations
 
@@ -197,6 +197,23 @@ def forget(
     for title, lines in (("Gone", done.gone), ("What remains", done.remains)):
         for text in lines:
             show.say(f"{title}: {text}")
+
+
+def rotate(
+    whose: NamespaceOption,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+    keys: KeysOption = None,
+    plaintext: PlaintextOption = False,
+    embedder: EmbedderOption = EMBEDDER,
+) -> None:
+    """Seal everything of a data subject under a new key and destroy the old one."""
+    with Place(store, keys, plaintext, embedder).open() as memory:
+        done = memory.rotate(namespace(whose))
+    if as_json:
+        show.emit({"resealed": done.resealed, "keys": done.keys})
+        return
+    show.say(f"{done.resealed} memories sealed anew, {done.keys} old keys destroyed")
 
 
 def _ask(question: str, *, yes: bool) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import struct
+
 import pybase64
 
 from memory_plugin.errors import InvalidInputError
 
+_LENGTH = struct.Struct(">I")
+
 
 def u32(number: int) -> bytes:
     """Four bytes, big endian."""
-    return number.to_bytes(4, "big")
+    return _LENGTH.pack(number)
 
 
 def utf8(text: str) -> bytes:
@@ -26,11 +30,12 @@ def utf8(text: str) -> bytes:
 
 def frame(*parts: bytes) -> bytes:
     """Counted and length-prefixed, hence injective: different lists never give the same bytes."""
-    framed = [u32(len(parts))]
-    for part in parts:
-        framed.append(u32(len(part)))
-        framed.append(part)
-    return b"".join(framed)
+    return u32(len(parts)) + framed(*parts)
+
+
+def framed(*parts: bytes) -> bytes:
+    """Each part behind its length: what ``frame`` puts behind the count."""
+    return b"".join([piece for part in parts for piece in (_LENGTH.pack(len(part)), part)])
 
 
 def to_text(data: bytes) -> str:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from memory_plugin.crypto.encoding import frame, u32, utf8
+from memory_plugin.crypto.encoding import framed, u32, utf8
 from memory_plugin.crypto.keys import KEY_ID_BYTES, Mac
 from memory_plugin.errors import DecryptionError, InvalidInputError, UnsealedPayloadError, WrongKeyError
 
@@ -146,16 +147,13 @@ def header(key_id: bytes) -> bytes:
 
 def associated_data(key_id: bytes, place: Place) -> bytes:
     """Everything an envelope is bound to, framed."""
-    return frame(
-        bytes([VERSION]),
-        bytes([SUITE]),
-        key_id,
-        utf8(place.store),
-        utf8(place.subject),
-        utf8(place.point),
-        utf8(place.field),
-        u32(place.schema),
-    )
+    return _owner(key_id, place.store, place.subject) + framed(utf8(place.point), utf8(place.field), u32(place.schema))
+
+
+@lru_cache(maxsize=1024)
+def _owner(key_id: bytes, store: str, subject: str) -> bytes:
+    """The beginning of the frame of eight, which all envelopes of a key share."""
+    return u32(8) + framed(bytes([VERSION]), bytes([SUITE]), key_id, utf8(store), utf8(subject))
 
 
 def bucket(length: int) -> int:

@@ -155,6 +155,11 @@ class SubjectSealer(_Index):
         """The four byte id of the key that seals."""
         return self._seals_with
 
+    @property
+    def rotating(self) -> bool:
+        """Whether an older key still opens envelopes: a rotation has begun and is not finished."""
+        return len(self._records) > 1
+
     def rotate(self, vectors: Matrix, /) -> Matrix:
         """Unit vectors, shape (n, dimension), under the subject's rotation; cosines do not change.
 

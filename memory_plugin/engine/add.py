@@ -48,6 +48,7 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     }
     replaced = len(changed & set(found))
     written = done = 0
+    progress(len(last) - len(todo), len(last))
     async for batch in _batches(engine, todo):
         made = await _write(engine, sealer, namespace, batch)
         ids.update(made)
@@ -95,7 +96,7 @@ async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[
 def _cut(engine: Engine, work: Work) -> Cut:
     now = engine.clock()
     chunks = work.entry.chunks(engine.pieces, now, max_tokens=engine.settings.chunk_tokens)
-    return Cut(work, chunks, work.entry.time or now, len(chunks))
+    return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks))
 
 
 async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: list[Cut]) -> dict[str, list[PointId]]:

@@ -14,12 +14,11 @@ A document appears whole or not at all, and so does its replacement:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from memory_plugin.crypto.sealer import sealer as sealer_of
-from memory_plugin.engine.core import Engine, scroll, subject_keys
+from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.payload import CHUNKS, DOCUMENT, HEAD, INTENT, RECORD, REVISION, STAGED, SUBJECT, Head
-from memory_plugin.engine.sealing import Cut, Draft, Work, finish
+from memory_plugin.engine.sealing import Cut, Draft, Work, finish, sealed_anew
 from memory_plugin.errors import DecryptionError, UnknownKeyError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import And, AnyOf, Filter, Json, Not, Point, PointId
@@ -65,7 +64,7 @@ async def existing(engine: Engine, sealer: Sealer, documents: Sequence[str]) -> 
 async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Sequence[Draft]) -> None:
     """Write documents whole, and take away what they replace."""
     async with engine.writing:
-        await _still_has_keys(engine, sealer)
+        drafts = await _under_its_key(engine, sealer, drafts)
         found = await existing(engine, sealer, [cut.work.document for cut in cuts])
         replacing = [cut.work for cut in cuts if found.get(cut.work.document, NOTHING).others(cut.work.revision)]
         grown = (await head(engine, sealer)).grown([draft.terms.total() for draft in drafts])
@@ -81,7 +80,7 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
 async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengths: list[int]) -> None:
     """Let a staged document be seen, and take away what it replaces."""
     async with engine.writing:
-        await _still_has_keys(engine, sealer)
+        await _current(engine, sealer)
         grown = (await head(engine, sealer)).grown(lengths)
         pending = intent(sealer, work)
         await engine.index.upsert(engine.io, [pending, head_point(sealer, grown)])
@@ -91,20 +90,29 @@ async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengt
         engine.opened_vectors.pop(sealer.subject, None)
 
 
-async def _still_has_keys(engine: Engine, sealer: Sealer) -> None:
-    """Refuse to write what nobody could open: the subject may have been forgotten while its texts were embedded.
+async def _current(engine: Engine, sealer: Sealer) -> Sealer:
+    """The subject's keys as they are now: it may have been forgotten, or its key rotated, while texts were embedded.
 
     Raises:
-        UnknownKeyError: It was.
+        UnknownKeyError: It was forgotten; what was to be written could never be opened.
     """
-    keys = await subject_keys(engine.io, engine.keyring, sealer.subject, create=False)
-    # Another writer may have made new keys since: names tell, since only the very same key gives them.
-    if not keys or sealer_of(engine.manifest.store, sealer.subject, keys).point_id(HEAD) != sealer.point_id(HEAD):
+    now = await engine.sealer_of(sealer.subject, create=False)
+    # A subject that was forgotten and made again has other keys altogether: other ids, too.
+    if now is None or now.point_id(HEAD) != sealer.point_id(HEAD):
         engine.drop_sealer(sealer.subject)
         raise UnknownKeyError(
             f"subject {sealer.subject} was forgotten while this was being added: "
             "nothing of it was written, add it again"
         )
+    return now
+
+
+async def _under_its_key(engine: Engine, sealer: Sealer, drafts: Sequence[Draft]) -> Sequence[Draft]:
+    """The drafts, sealed by the key that seals now."""
+    now = await _current(engine, sealer)
+    if now is sealer:
+        return drafts
+    return [replace(draft, point=sealed_anew(now, draft.point)) for draft in drafts]
 
 
 def intent(sealer: Sealer, work: Work) -> Point:

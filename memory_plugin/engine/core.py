@@ -54,7 +54,7 @@ class Engine:
     staging: AbstractAsyncContextManager[object] = field(init=False)
     heads: dict[str, Head] = field(default_factory=dict)
     opened_vectors: dict[str, object] = field(default_factory=dict)
-    _sealers: OrderedDict[str, tuple[tuple[bytes, ...], Sealer]] = field(default_factory=OrderedDict)
+    _sealers: OrderedDict[str, tuple[tuple[tuple[bytes, type], ...], Sealer]] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -78,12 +78,15 @@ class Engine:
 
         The key ring is asked each time: another process may have destroyed or rotated a key.
         """
-        tag = subject_tag(self.store_key, namespace[0])
+        return await self.sealer_of(subject_tag(self.store_key, namespace[0]), create=create)
+
+    async def sealer_of(self, tag: str, *, create: bool) -> Sealer | None:
+        """The keys of the data subject with that tag; None when it has none and none are to be made."""
         keys = await subject_keys(self.io, self.keyring, tag, create=create)
         if not keys:
             self.drop_sealer(tag)
             return None
-        names = tuple(key.id for key in keys)
+        names = tuple((key.id, type(key)) for key in keys)  # a retired key keeps its id
         with self._guard:
             known = self._sealers.get(tag)
             if known is not None and known[0] == names:

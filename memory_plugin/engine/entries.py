@@ -33,6 +33,7 @@ class Entry:
         role: Of a message.
         name: Of a message's speaker.
         markdown: Of a document.
+        modified: When its file was last written, in UTC, or None.
     """
 
     kind: Literal["document", "message"]
@@ -43,6 +44,7 @@ class Entry:
     role: str | None = None
     name: str | None = None
     markdown: bool = False
+    modified: datetime | None = None
 
     def identity(self) -> tuple[str, str]:
         """What makes it the same document when it is added again."""
@@ -147,6 +149,7 @@ def _entry(
         role=role,
         name=name,
         markdown=markdown,
+        modified=ids.moment(item.modified, "modified") if isinstance(item, Document) else None,
     )
 
 
@@ -159,7 +162,9 @@ def message_of(item: Mapping[str, object]) -> Message:
     Raises:
         InvalidInputError: A key is missing or has a value that cannot be used.
     """
-    unknown = set(item) - {"role", "content", "name", "time", "timestamp", "id", "metadata"}
+    # What chat clients write for what a message does not have, such as "tool_calls": None, is no key.
+    given = {key for key, value in item.items() if value is not None and value != []}
+    unknown = given - {"role", "content", "name", "time", "timestamp", "id", "metadata"}
     if "role" not in item or "content" not in item or unknown:
         raise InvalidInputError(
             "a chat message has the keys role and content, and may have name, time, id, metadata"

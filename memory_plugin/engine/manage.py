@@ -362,5 +362,5 @@ def _report(engine: Engine, keys: int) -> tuple[tuple[str, ...], tuple[str, ...]
         "plain": "PLAIN vectors stay in Qdrant's files until it rewrites them: most short texts can be guessed.",
         "sealed": "Keyed term ids stay in Qdrant's files until it rewrites them.",
     }
-    backup = f"A backup of the key ring ({engine.keyring.location}) made before now still opens backups of the store."
+    backup = f"A copy made before now of the key ring still opens old copies of the store: {engine.keyring.location}"
     return gone, (remains[vectors], backup)

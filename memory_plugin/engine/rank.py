@@ -124,7 +124,9 @@ async def cross_encode(engine: Engine, query: str, hits: list[Hit]) -> tuple[lis
             raise
         return hits, "failed"
     before = np.array([hit.score for hit in head])
-    blended = standardise(before) + engine.settings.rerank_weight * standardise(scores)
+    # A model that reads word pieces is no judge of identifiers.
+    weight = engine.settings.rerank_weight * (1 - fragmentation(query))
+    blended = standardise(before) + weight * standardise(scores)
     order = sorted(range(len(head)), key=lambda place: (-float(blended[place]), place))
     ranked = [_staged(head[place], RERANK, rank, float(blended[place])) for rank, place in enumerate(order, 1)]
     # Scores of the tail are on another scale: below the worst that was read, in their own order.

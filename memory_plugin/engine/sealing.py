@@ -113,6 +113,19 @@ def _payload(
     return payload, point_id
 
 
+SEALED_FIELDS = {RECORD: "record", TOKENS: "tokens", VECTOR: "vector"}
+"""Payload keys that hold envelopes, and the field that each is bound to."""
+
+
+def sealed_anew(sealer: Sealer, point: Point) -> Point:
+    """The point with its envelopes under the key that seals now."""
+    payload = dict(point.payload)
+    for key, name in SEALED_FIELDS.items():
+        if key in payload:
+            payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
+    return replace(point, payload=payload)
+
+
 def tags(engine: Engine, sealer: Sealer, record: Record, revision: str) -> dict[str, Json]:
     """What a point shows in the clear: all of it follows from the sealed record and the revision."""
     namespace = record.namespace

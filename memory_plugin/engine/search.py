@@ -34,7 +34,6 @@ from memory_plugin.types import (
     PointId,
     Record,
     Results,
-    Scored,
     StageScore,
 )
 
@@ -43,6 +42,9 @@ Rerank: TypeAlias = Literal["none", "late", "full"]
 
 MAX_QUERY_BYTES = 64 * 1024
 MAX_NEIGHBOURS = 16
+
+MIN_DEPTH = 30
+"""Candidates of each leg at least."""
 
 MAX_CANDIDATES = 1000
 """Where the search for further documents ends when the candidates are near duplicates or of few documents."""
@@ -85,9 +87,16 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the legs found, fused."""
+    """What the legs found, fused.
+
+    Args:
+        candidates: The best.
+        total: How many there are.
+        exhausted: Whether no leg has more.
+    """
 
     candidates: list[Candidate]
+    total: int
     exhausted: bool
 
 
@@ -203,21 +212,27 @@ async def _candidates(
 
     Digs deeper while a filter that runs after opening leaves too few.
     """
-    depth = max(engine.settings.leg_limit, wanted)
+    # What a leg ranks far below the hits wanted cannot lift another above them.
+    depth = max(min(engine.settings.leg_limit, MIN_DEPTH + 2 * wanted), wanted)
     exact = all(scope.exact for scope in scopes)
     while True:
-        found = await _fused(engine, asked, scopes, embedded, depth)
+        found = await _fused(engine, asked, scopes, embedded, depth, top=wanted if exact else None)
         watch.lap("index")
-        take = found.candidates[:wanted] if exact else found.candidates
-        opened = await _open(engine, asked, scopes, take)
+        opened = await _open(engine, asked, scopes, found.candidates)
         watch.lap("open")
         if exact or found.exhausted or len(opened) >= wanted:
-            return opened[:wanted], not found.exhausted or len(found.candidates) > wanted
+            return opened[:wanted], not found.exhausted or found.total > wanted
         depth *= 4
 
 
 async def _fused(
-    engine: Engine, asked: Request, scopes: Sequence[_Scope], embedded: Embeddings | None, depth: int
+    engine: Engine,
+    asked: Request,
+    scopes: Sequence[_Scope],
+    embedded: Embeddings | None,
+    depth: int,
+    *,
+    top: int | None,
 ) -> _Found:
     """Every leg of every namespace in one request; scores of a leg compare across namespaces."""
     words = list(dict.fromkeys(terms(asked.query, engine.settings.language))) if asked.legs != "dense" else []
@@ -243,35 +258,37 @@ async def _fused(
             )
             answers.append(await nearest)
             owners.append((DENSE, scope))
-    legs: dict[str, list[Scored]] = {}
+    exhausted = all(len(answer) < depth for answer in answers)
+    legs: dict[str, dict[PointId, float]] = {}
     subjects: dict[PointId, str] = {}
     for (leg, scope), answer in zip(owners, answers, strict=True):
-        legs.setdefault(leg, []).extend(answer)
-        subjects.update((scored.id, scope.sealer.subject) for scored in answer)
-    exhausted = all(len(answer) < depth for answer in answers)
-    return _Found(_fuse(engine, asked.query, legs, subjects), exhausted)
+        legs.setdefault(leg, {}).update(answer)
+        subjects.update(dict.fromkeys((point for point, _ in answer), scope.sealer.subject))
+    candidates = _fuse(engine, asked.query, legs, subjects, top)
+    return _Found(candidates, len(subjects), exhausted)
 
 
 def _fuse(
-    engine: Engine, query: str, legs: Mapping[str, list[Scored]], subjects: Mapping[PointId, str]
+    engine: Engine,
+    query: str,
+    legs: Mapping[str, Mapping[PointId, float]],
+    subjects: Mapping[PointId, str],
+    top: int | None,
 ) -> list[Candidate]:
-    stages: dict[PointId, dict[str, StageScore]] = {}
-    order: dict[str, list[PointId]] = {}
-    for leg, found in legs.items():
-        # Several namespaces may overlap in nothing, but one point may come twice from nested ones.
-        ranked = sorted({one.id: one for one in found}.values(), key=lambda one: (-one.score, one.id))
-        order[leg] = [one.id for one in ranked]
-        for rank, one in enumerate(ranked, 1):
-            stages.setdefault(one.id, {})[leg] = StageScore(rank, one.score)
-    settings = engine.settings
+    """The best of all legs, with their rank and score in each."""
+    # Ties are broken by id: the engine gives them in no order.
+    order = {leg: sorted(found, key=lambda point, found=found: (-found[point], point)) for leg, found in legs.items()}  # type: ignore[misc]
     # What a model reads of an identifier are fragments: there the words themselves count more.
-    lexical = settings.lexical_weight * (1 + 2 * fragmentation(query))
-    scores = reciprocal_rank_fusion(order, k=settings.rrf_k, weights={LEXICAL: lexical})
-    best = sorted(scores, key=lambda point: (-scores[point], point))
-    return [
-        Candidate(point, subjects[point], scores[point], {**stages[point], FUSED: StageScore(rank, scores[point])})
-        for rank, point in enumerate(best, 1)
-    ]
+    lexical = engine.settings.lexical_weight * (1 + 2 * fragmentation(query))
+    scores = reciprocal_rank_fusion(order, k=engine.settings.rrf_k, weights={LEXICAL: lexical})
+    best = sorted(scores, key=lambda point: (-scores[point], point))[:top]
+    ranks = {leg: {point: rank for rank, point in enumerate(found, 1)} for leg, found in order.items()}
+    candidates = []
+    for rank, point in enumerate(best, 1):
+        stages = {leg: StageScore(ranks[leg][point], found[point]) for leg, found in legs.items() if point in found}
+        stages[FUSED] = StageScore(rank, scores[point])
+        candidates.append(Candidate(point, subjects[point], scores[point], stages))
+    return candidates
 
 
 # ── open ──────────────────────────────────────────────────────────────────────────────────────────

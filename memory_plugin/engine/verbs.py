@@ -12,6 +12,7 @@ from memory_plugin.context import pack
 from memory_plugin.engine import add as adding
 from memory_plugin.engine import describe as describing
 from memory_plugin.engine import manage
+from memory_plugin.engine import rotate as rotating
 from memory_plugin.engine import search as searching
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
@@ -190,6 +191,10 @@ class Verbs:
         """See ``MemoryStore.forget``."""
         return await manage.forget(self.engine, ids.namespace(namespace))
 
+    async def rotate(self, namespace: ids.NamespaceLike) -> rotating.Rotated:
+        """See ``MemoryStore.rotate``."""
+        return await rotating.rotate(self.engine, ids.namespace(namespace))
+
     async def verify(self) -> describing.Verified:
         """See ``MemoryStore.verify``."""
         return await describing.verify(self.engine)
@@ -226,7 +231,7 @@ def read_file(
         if found.st_size > limit:
             raise InvalidInputError(f"{path} is {found.st_size:,} bytes long; at most {limit:,} are accepted")
         text = path.read_bytes().decode("utf-8-sig")
-        written = datetime.fromtimestamp(found.st_mtime, UTC) if time is None else time
+        modified = None if time is not None else datetime.fromtimestamp(found.st_mtime, UTC)
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is not UTF-8 text (byte {error.start}): convert it to text first") from error
     except OSError as error:
@@ -238,7 +243,8 @@ def read_file(
     return Document(
         text=text,
         source=source if source is not None else path.as_posix(),
-        time=written,
+        time=time,
         metadata=metadata if metadata is not None else {},
         markdown=path.suffix.lower() in MARKDOWN_SUFFIXES,
+        modified=modified,
     )

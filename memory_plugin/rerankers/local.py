@@ -44,11 +44,15 @@ class LocalReranker:
     """Scores (query, passage) pairs with the shipped cross-encoder.
 
     A MiniLM of 6 layers that reads both texts together; its score is a late interaction of their word pieces in
-    that common context (see scripts/train_cross_encoder.py).  Scores have no fixed range: compare them within one
+    that common context (see scripts/cross_encoder/model.py).  Scores have no fixed range: compare them within one
     query only, and blend them after standardising.
 
     A pair is cut to 256 word pieces: the query to 64 (special pieces included), the passage to the rest.  Each pair
     is a run of its own, so a passage's score depends on nothing but the query and itself, bit for bit.
+
+    Blend it with the stage before it, at about half the weight, rather than let it decide alone: it gains most on
+    prose and conversations, and is far worse than words at telling identifiers apart.  20 passages of 60 word pieces
+    take some 0.12 s of one core, of 175 pieces 0.37 s.
 
     The model is read on the first call, once a process.  An instance may be used from several threads.
 

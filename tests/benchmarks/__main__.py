@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import qdrant_edge as qe
@@ -97,10 +98,9 @@ def search_overhead(directory: Path) -> dict[str, list[float]]:
                 qe.Prefetch(100, qe.Query.Nearest(vectors[at], engine.dense), filter=where, params=dense),
                 qe.Prefetch(100, qe.Query.Nearest(prepared[at], engine.sparse), filter=where, params=sparse),
             ]
+            fusion: Any = qe.Fusion.Rrf(4, [1.0, 2.0])  # the stub does not know that it is a Fusion
             return shard.query(
-                qe.QueryRequest(
-                    limit=10, query=qe.Fusion.Rrf(4, [1.0, 2.0]), prefetches=legs, with_payload=True, with_vector=False
-                )
+                qe.QueryRequest(limit=10, query=fusion, prefetches=legs, with_payload=True, with_vector=False)
             )
 
         def ours() -> object:

@@ -25,6 +25,7 @@ def main() -> None:
     dice = random.Random(int(seed))
     parts = {"embedder": HashEmbedder(), "reranker": None, "late": None, "keyring": keys, "settings": SETTINGS}
     with MemoryStore.open(directory, **parts) as store:  # type: ignore[arg-type]
+        store.add("loads the tokenizer, which takes longer than an add", "nobody")
         print("ready", flush=True)
         version = int(seed) * 100_000
         while True:

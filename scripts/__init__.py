@@ -1,0 +1,1 @@
+"""Build steps for the shipped models; not part of the package."""
