@@ -107,7 +107,8 @@ class LocalKek(Secret):
             return self._cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], context)
         except (InvalidTag, ValueError):
             raise KeyServiceError(
-                f"a wrapped key does not open under KEK {self._id}: it was changed, or moved from where it was wrapped",
+                f"a wrapped key does not open under KEK {self._id}: it was changed, "
+                "or moved from where it was wrapped; restore the keys from a backup",
                 provider="kek",
             ) from None
 

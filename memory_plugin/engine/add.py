@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Entry
-from memory_plugin.engine.payload import DOCUMENT, REVISION, STAGED, SUBJECT
+from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
 from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
 from memory_plugin.errors import EmbeddingError, translate
 from memory_plugin.protocols import Sealer
@@ -133,11 +134,12 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
         # What can be seen of this revision stays as it is, whatever happens to the rest.
         seen = set(found.revisions.get(work.revision, ()))
         hidden_chunks = [chunk for chunk, point in zip(cut.chunks, ids, strict=True) if point not in seen]
+        when = cut.time if work.entry.time is not None or not seen else await _time_of(engine, sealer, min(seen))
         try:
             for start in range(0, len(hidden_chunks), engine.settings.batch):
                 chunks = hidden_chunks[start : start + engine.settings.batch]
                 embedded = await _embed(engine, chunks)
-                part = Cut(work, chunks, cut.time, cut.total)
+                part = Cut(work, chunks, when, cut.total)
                 drafts = await engine.io.call(seal, engine, sealer, namespace, [part], embedded)
                 lengths += [draft.terms.total() for draft in drafts]
                 head = (await head_of(engine, sealer)).grown(lengths)
@@ -149,3 +151,9 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
             await engine.io.uninterrupted(engine.index.delete(engine.io, staged))
             raise
     return {work.document: ids}
+
+
+async def _time_of(engine: Engine, sealer: Sealer, point: PointId) -> datetime:
+    """When a document without a time of its own was added: all its passages have the same."""
+    found = await engine.index.fetch(engine.io, [point], payload=(RECORD,))
+    return open_record(sealer, point, found[0].payload).time if found else engine.clock()

@@ -196,7 +196,7 @@ async def facet(
     tags = await engine.index.facet(engine.io, key, where.filter, limit=limit)
     counted: dict[Scalar, int] = {}
     for tag, number in tags:
-        value = await _value(engine, sealer, field, And((where.filter, AnyOf(key, (tag,)))), str(tag))
+        value = await _value(engine, sealer, namespace, field, And((where.filter, AnyOf(key, (tag,)))), str(tag))
         counted.update(dict.fromkeys(value, number))
     return counted
 
@@ -210,7 +210,9 @@ def _scalars(record: Record, field: str) -> dict[str, Scalar]:
     return {scalar_key(one): one for one in elements if one is None or isinstance(one, str | int | float | bool)}
 
 
-async def _value(engine: Engine, sealer: Sealer, field: str, where: Filter, tag: str) -> tuple[Scalar, ...]:
+async def _value(
+    engine: Engine, sealer: Sealer, namespace: Namespace, field: str, where: Filter, tag: str
+) -> tuple[Scalar, ...]:
     """What a tag stands for, read from one memory that has it; nothing when the last one was deleted meanwhile.
 
     Raises:
@@ -219,7 +221,8 @@ async def _value(engine: Engine, sealer: Sealer, field: str, where: Filter, tag:
     points, _ = await engine.index.scroll(engine.io, where, limit=1, payload=(RECORD,))
     if not points:
         return ()
-    for key, value in _scalars(open_record(sealer, points[0].id, points[0].payload), field).items():
+    [record] = _open_page(sealer, namespace, None, points)
+    for key, value in _scalars(record, field).items():
         if sealer.tag("field", field, key) == tag:
             return (value,)
     raise DecryptionError(f"point {points[0].id} has a tag of a value that is not its own")

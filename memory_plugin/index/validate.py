@@ -96,7 +96,7 @@ def unpack_manifest(text: str, where: str) -> tuple[Layout, dict[str, Json]]:
         version = whole["index_format"]
         shape = whole["layout"] if version == FORMAT else {}
         manifest = whole["manifest"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestMismatchError(
             f"the manifest at {where} is damaged or was not written by this library: restore it from a backup, "
             "or choose another place"
