@@ -23,7 +23,14 @@ def process(arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), **options.pop("env", {})}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *arguments], text=True, env=environment, **{**pipes, **options})
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        text=True,
+        env=environment,
+        # Whoever starts the tests in the background makes their children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **{**pipes, **options},
+    )
 
 
 def test_a_process(here: Path) -> None:

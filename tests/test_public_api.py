@@ -6,6 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,16 @@ def test_the_only_asyncio_is_in_flow() -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    import tomllib
-
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     assert project["version"] == memory_plugin.__version__
+
+
+def test_the_wheel_has_every_package_and_every_model_file() -> None:
+    root = PACKAGE.parent
+    setuptools = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")}
+    assert sorted(setuptools["packages"]) == sorted(".".join(one.relative_to(root).parts) for one in folders)
+    shipped = {
+        path for glob in setuptools["package-data"]["memory_plugin.models"] for path in (PACKAGE / "models").glob(glob)
+    }
+    assert shipped == {path for path in (PACKAGE / "models").glob("*/*") if path.suffix != ".pyc"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import sys
 
 from memory_plugin import MemoryStore, Settings
@@ -21,6 +22,8 @@ def text(source: int, version: int, sentences: int) -> str:
 
 
 def main() -> None:
+    # Whoever starts the tests in the background makes their children deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     directory, keys, seed = sys.argv[1:]
     dice = random.Random(int(seed))
     parts = {"embedder": HashEmbedder(), "reranker": None, "late": None, "keyring": keys, "settings": SETTINGS}
