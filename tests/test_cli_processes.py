@@ -28,7 +28,7 @@ def process(arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         text=True,
         env=environment,
         # Whoever starts the tests in the background makes their children deaf to Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread runs here
         **{**pipes, **options},
     )
 
