@@ -113,7 +113,7 @@ ADDS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "too much metadata": (("x", "alice"), {"metadata": {"a": "y" * 300_000}}),
     "metadata list": (("x", "alice"), {"metadata": [("a", 1)]}),
     "own metadata": ((Document("x", metadata=7), "alice"), {}),  # type: ignore[arg-type]
-    "naive time": (("x", "alice"), {"time": datetime(2024, 1, 1)}),  # noqa: DTZ001 - that is the point
+    "naive time": (("x", "alice"), {"time": datetime(2024, 1, 1)}),
     "text time": (("x", "alice"), {"time": "2024-01-01"}),
     "zero time": ((Document("x", time=0), "alice"), {}),  # type: ignore[arg-type]
     "before the year 1": (("x", "alice"), {"time": datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))}),
@@ -178,7 +178,7 @@ READS: dict[str, Callable[[Any], object]] = {
     "filter own field": lambda s: s.count("nobody", filter=eq("$nothing", 1)),
     "filter nan": lambda s: s.count("alice", filter=Range("stars", gte=float("nan"))),
     "filter bound": lambda s: s.count("alice", filter=Range("stars", gte="1")),  # type: ignore[arg-type]
-    "filter naive": lambda s: s.count("alice", filter=TimeRange(datetime(2024, 1, 1))),  # noqa: DTZ001
+    "filter naive": lambda s: s.count("alice", filter=TimeRange(datetime(2024, 1, 1))),
     "filter since": lambda s: s.count("alice", filter=time_range("2024")),  # type: ignore[arg-type]
     "filter vector": lambda s: s.count("alice", filter=not_(HasVector("d_x"))),
     "any_of number": lambda s: s.count("alice", filter=any_of("topic", 7)),  # type: ignore[arg-type]
