@@ -105,13 +105,13 @@ def count(store: MemoryStore) -> None:
 
 
 def pack(store: MemoryStore) -> None:
-    console.print("\n[bold]4. Context for a prompt[/], of at most 160 tokens")
-    packed = store.context("What does Maya not eat?", MAYA, max_tokens=160)
+    console.print("\n[bold]4. Context for a prompt[/], of at most 240 tokens")
+    packed = store.context("What does Maya not eat?", MAYA, max_tokens=240)
     console.print(packed.text, style="cyan", markup=False)
     console.print(f"  {packed.tokens} tokens ({packed.counter}), {len(packed.citations)} passages")
     for one in packed.citations:
         console.print(f"  [dim]\\[{one.number}] is point {one.id} of {'/'.join(one.namespace)}, {one.time:%d %B %Y}[/]")
-    claim("within the budget, each passage cited", packed.tokens <= 160 and len(packed.citations) == len(packed.hits))
+    claim("within the budget, each passage cited", packed.tokens <= 240 and len(packed.citations) == len(packed.hits))
     claim("with meat and nuts in it", "stopped eating meat" in packed.text and "walnuts" in packed.text)
 
 

@@ -477,6 +477,12 @@ def test_settings_that_shape_what_is_written_come_from_the_store(open_store: Ope
     assert store.describe()["settings"]["chunk_tokens"] == 64
 
 
+def test_passages_longer_than_the_models_window_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="at most 256"):
+        MemoryStore.open(tmp_path / "m", keyring=tmp_path / "k.json", settings=Settings(chunk_tokens=300))
+    assert not (tmp_path / "m").exists()
+
+
 def test_keys_of_another_store_or_none_are_refused(open_store: Opener, tmp_path: Path) -> None:
     open_store("one").close()
     open_store("two").close()

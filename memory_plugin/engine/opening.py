@@ -12,7 +12,7 @@ from memory_plugin.crypto.sealer import sealer as sealer_of
 from memory_plugin.engine.commit import recover
 from memory_plugin.engine.core import STORE, Engine, dense_name, field_key, sparse_name, subject_keys
 from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
-from memory_plugin.errors import DecryptionError, KeyServiceError, ManifestMismatchError
+from memory_plugin.errors import ConfigurationError, DecryptionError, KeyServiceError, ManifestMismatchError
 from memory_plugin.flow import IO
 from memory_plugin.ids import canonical
 from memory_plugin.lexical import IDENTITY
@@ -75,6 +75,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
     found = await parts.index.read_manifest(io)
     if found is None:
         settings = parts.settings or Settings()
+        _check_window(parts.embedder, settings)
         manifest = _manifest(parts, settings, store, sealed=sealed)
         keys = await _store_keys(io, keyring, store, create=True)
         store_sealer = sealer_of(store, STORE, keys)
@@ -104,6 +105,20 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
     if found is not None and parts.index.exclusive:
         await recover(engine)
     return engine
+
+
+def _check_window(embedder: Embedder, settings: Settings) -> None:
+    """Refuse passages that the model would not read to their end.
+
+    Raises:
+        ConfigurationError: ``chunk_tokens`` is more than the embedder's ``max_tokens``, where it tells it.
+    """
+    window = getattr(embedder, "max_tokens", None)
+    if isinstance(window, int) and settings.chunk_tokens > window:
+        raise ConfigurationError(
+            f"settings: chunk_tokens is {settings.chunk_tokens}, but {embedder.identity.model} reads {window}: "
+            f"set it to at most {window}"
+        )
 
 
 def _manifest(parts: Parts, settings: Settings, store: str, *, sealed: bool) -> Manifest:
