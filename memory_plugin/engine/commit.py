@@ -8,6 +8,9 @@ A document appears whole or not at all, and so does its replacement:
 * A longer one is written under the subject "staged", which no search sees, and shown by one
   ``set_payload`` when all of it is there.
 
+Between the two steps of a replacement a reader may see both revisions, some milliseconds (1.4 measured for two
+passages, embedded): never none, never a part of one by itself, and only the new one once ``add`` has returned.
+
 ``recover`` finishes what a killed process left: intents are carried out, staged points dropped.
 """
 
