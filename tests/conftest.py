@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from memory_plugin import AsyncMemoryStore, MemoryStore
+from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
 
 
@@ -19,9 +20,11 @@ class Driver:
 
     def __init__(self, asynchronous: bool, path: Path, **parts: Any) -> None:
         self.path = path
+        # These tests kill no process, so they need not wait for the disk: tests/durability/ does.
+        index = EdgeIndex(path, durability="process")
         if asynchronous:
             self._runner: asyncio.Runner | None = asyncio.Runner()
-            self.store: Any = AsyncMemoryStore.open(path, **parts)
+            self.store: Any = AsyncMemoryStore(index, **parts)
             try:
                 self._runner.run(self.store.__aenter__())
             except BaseException:
@@ -29,7 +32,7 @@ class Driver:
                 raise
         else:
             self._runner = None
-            self.store = MemoryStore.open(path, **parts)
+            self.store = MemoryStore(index, **parts)
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         method = getattr(self.store, verb)
