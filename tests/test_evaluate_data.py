@@ -44,6 +44,7 @@ def test_the_sets_are_read_whole(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_stages_stand_above_the_published_floor() -> None:
     """Lucene's BM25 reaches NDCG@10 .887; a sample of 500 has a standard error of about .013."""
     found = evaluate(place("squad_v2_dev"), reranker=["none", "late"], legs=["lexical", "hybrid"], sample=500)
