@@ -281,7 +281,7 @@ class FileKeyRing(Secret):
         try:
             return kind(key.id, kek.unwrap(key.wrapped, self._context(subject, key.id, key.use)))
         except InvalidInputError:
-            pass
+            pass  # raised again outside: chained, its frames would show the key to whoever logs locals
         raise self._failure(f"gave key {key.id.hex()} of subject {subject!r} with a wrong length from KEK {kek.id!r}")
 
     def _context(self, subject: str, key_id: bytes, use: Use) -> bytes:
