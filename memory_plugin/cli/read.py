@@ -75,8 +75,8 @@ def search(
 
 
 def _table(found: Results, *, several: bool) -> None:
-    """Hits under the stages that ran: a stage's column holds the rank that it gave."""
-    stages = [name for name in STAGES if any(name in hit.stages for hit in found)]
+    """Hits under the stages that ran: a stage's column holds the rank that it gave, where there is room."""
+    stages = [name for name in STAGES if any(name in hit.stages for hit in found) and not show.is_narrow()]
     owner = ["namespace"] if several else []
     ids = [] if show.is_terminal() else ["id"]
     rows = [
@@ -174,8 +174,9 @@ def list_(
     if as_json:
         show.emit({"memories": [show.record_json(one) for one in page.records], "next": page.next})
         return
-    rows = [[one.id, show.when(one), one.text, show.place(one)] for one in page.records]
-    show.table(["id", "time", "text", "source"], rows, wide="text")
+    source = [] if show.is_narrow() else ["source"]
+    rows = [[one.id, show.when(one), one.text, *[show.place(one)] * len(source)] for one in page.records]
+    show.table(["id", "time", "text", *source], rows, wide="text")
     if page.next:
         show.note(f"there are more: --after {page.next}")
 

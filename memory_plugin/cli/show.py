@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SNIPPET = 240
+SOURCE_WIDTH, WIDE_TERMINAL = 26, 130
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -99,13 +100,26 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, wide: str
             overflow="fold",
         )
     for row in rows:
-        made.add_row(*(_cell(cell) for cell in row))
+        made.add_row(
+            *(_ending(cell) if name == "source" else _cell(cell) for name, cell in zip(columns, row, strict=True))
+        )
     _console().print(made)
 
 
 def _cell(cell: object) -> str:
     text = line(cell)
     return text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"
+
+
+def _ending(cell: object) -> str:
+    """The end of a path tells more than its beginning."""
+    text = line(cell)
+    return text if len(text) <= SOURCE_WIDTH else "…" + text[1 - SOURCE_WIDTH :]
+
+
+def is_narrow() -> bool:
+    """Whether this is a terminal without room for the columns that one can do without."""
+    return is_terminal() and _console().width < WIDE_TERMINAL
 
 
 def figure(number: float) -> str:
