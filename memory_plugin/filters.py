@@ -153,7 +153,7 @@ def field_value(record: Record, field: str) -> Json | object:
         }
         if field not in own:
             raise InvalidInputError(f"{field} is no field of a record; those are {', '.join(OWN_FIELDS)}")
-        return own[field] if own[field] is not None else MISSING
+        return own[field]
     return record.metadata.get(field, MISSING)
 
 

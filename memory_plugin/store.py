@@ -277,7 +277,8 @@ class MemoryStore:
     ) -> dict[Scalar, int]:
         """How many memories have each value of a metadata field, most frequent first, exactly.
 
-        A field declared ``filterable`` is counted inside Qdrant; another by opening every memory.
+        A field declared ``filterable`` is counted inside Qdrant; another by opening every memory.  None
+        counts where a field of the record's own, such as ``$name``, is not set.
         """
         return run(self._verbs.facet(field, namespace, filter=filter, limit=limit))
 

@@ -115,6 +115,7 @@ def on_terminal(arguments: Sequence[str], answer: str = "") -> tuple[int, str]:
     pid, screen = pty.fork()
     if pid == 0:
         os.environ["PYTHONPATH"] = str(root)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execv(sys.executable, [*COMMAND, *arguments])
     seen = b""
     while True:
