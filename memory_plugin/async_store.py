@@ -128,7 +128,7 @@ class AsyncMemoryStore:
         namespace: ids.NamespacesLike,
         *,
         limit: int = 10,
-        filter: Filter | None = None,  # noqa: A002 - the word that users look for
+        filter: Filter | None = None,
         legs: Legs = "hybrid",
         rerank: Rerank = "full",
         per_document: int | None = None,
@@ -153,7 +153,7 @@ class AsyncMemoryStore:
         *,
         max_tokens: int = 1000,
         limit: int = 20,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         neighbours: int = 0,
         encoding: str = DEFAULT_ENCODING,
     ) -> Context:
@@ -168,7 +168,7 @@ class AsyncMemoryStore:
             encoding=encoding,
         )
 
-    async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:  # noqa: A002
+    async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:
         """See ``MemoryStore.get``."""
         return await (await self._verbs()).get(id, namespace)
 
@@ -176,7 +176,7 @@ class AsyncMemoryStore:
         self,
         namespace: ids.NamespaceLike,
         *,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         limit: int = 100,
         after: str | None = None,
         newest_first: bool = False,
@@ -186,7 +186,7 @@ class AsyncMemoryStore:
             namespace, filter=filter, limit=limit, after=after, newest_first=newest_first
         )
 
-    async def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None = None) -> int:  # noqa: A002
+    async def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None = None) -> int:
         """See ``MemoryStore.count``."""
         return await (await self._verbs()).count(namespace, filter=filter)
 
@@ -195,7 +195,7 @@ class AsyncMemoryStore:
         field: str,
         namespace: ids.NamespaceLike,
         *,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         limit: int = 100,
     ) -> dict[Scalar, int]:
         """See ``MemoryStore.facet``."""
@@ -207,7 +207,7 @@ class AsyncMemoryStore:
         ids: PointId | Sequence[PointId] | None = None,
         *,
         source: str | None = None,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         everything: bool = False,
     ) -> int:
         """See ``MemoryStore.delete``."""

@@ -158,7 +158,7 @@ class MemoryStore:
         namespace: ids.NamespacesLike,
         *,
         limit: int = 10,
-        filter: Filter | None = None,  # noqa: A002 - the word that users look for
+        filter: Filter | None = None,
         legs: Legs = "hybrid",
         rerank: Rerank = "full",
         per_document: int | None = None,
@@ -202,7 +202,7 @@ class MemoryStore:
         *,
         max_tokens: int = 1000,
         limit: int = 20,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         neighbours: int = 0,
         encoding: str = DEFAULT_ENCODING,
     ) -> Context:
@@ -232,7 +232,7 @@ class MemoryStore:
             )
         )
 
-    def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:  # noqa: A002
+    def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:
         """One memory by its id.
 
         Raises:
@@ -244,7 +244,7 @@ class MemoryStore:
         self,
         namespace: ids.NamespaceLike,
         *,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         limit: int = 100,
         after: str | None = None,
         newest_first: bool = False,
@@ -263,7 +263,7 @@ class MemoryStore:
         """
         return run(self._verbs.list(namespace, filter=filter, limit=limit, after=after, newest_first=newest_first))
 
-    def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None = None) -> int:  # noqa: A002
+    def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None = None) -> int:
         """How many memories (chunks) there are, exactly."""
         return run(self._verbs.count(namespace, filter=filter))
 
@@ -272,7 +272,7 @@ class MemoryStore:
         field: str,
         namespace: ids.NamespaceLike,
         *,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         limit: int = 100,
     ) -> dict[Scalar, int]:
         """How many memories have each value of a metadata field, most frequent first, exactly.
@@ -288,7 +288,7 @@ class MemoryStore:
         ids: PointId | Sequence[PointId] | None = None,
         *,
         source: str | None = None,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
         everything: bool = False,
     ) -> int:
         """Delete memories; how many chunks there were.

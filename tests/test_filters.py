@@ -256,3 +256,8 @@ def test_equal_values_have_equal_keys_and_only_those(one: Scalar, other: Scalar)
 def test_the_keys_of_a_list_are_distinct_and_in_order() -> None:
     assert value_keys(["b", "a", "b", 1, 1.0, None, {"x": 1}]) == ["sb", "sa", "n1", "z"]
     assert value_keys(MISSING) == []
+
+
+def test_a_record_has_no_other_fields_of_its_own() -> None:
+    with pytest.raises(InvalidInputError, match=r"\$rolle is no field"):
+        field_value(record(), "$rolle")

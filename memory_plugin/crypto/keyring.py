@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,10 +278,9 @@ class FileKeyRing(Secret):
 
     def _unwrap(self, kek: Kek, subject: str, key: WrappedKey) -> RootKey | RetiredKey:
         kind = RootKey if key.use == "full" else RetiredKey
-        try:
+        # Raised below and not in a handler: chained, the cause's frames would show the key to whoever logs locals.
+        with suppress(InvalidInputError):
             return kind(key.id, kek.unwrap(key.wrapped, self._context(subject, key.id, key.use)))
-        except InvalidInputError:
-            pass  # raised again outside: chained, its frames would show the key to whoever logs locals
         raise self._failure(f"gave key {key.id.hex()} of subject {subject!r} with a wrong length from KEK {kek.id!r}")
 
     def _context(self, subject: str, key_id: bytes, use: Use) -> bytes:

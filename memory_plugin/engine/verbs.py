@@ -84,7 +84,7 @@ class Verbs:
         namespace: ids.NamespacesLike,
         *,
         limit: int,
-        filter: Filter | None,  # noqa: A002 - the word that users look for
+        filter: Filter | None,
         legs: searching.Legs,
         rerank: searching.Rerank,
         per_document: int | None,
@@ -110,7 +110,7 @@ class Verbs:
         *,
         max_tokens: int,
         limit: int,
-        filter: Filter | None,  # noqa: A002
+        filter: Filter | None,
         neighbours: int,
         encoding: str,
     ) -> Context:
@@ -134,7 +134,7 @@ class Verbs:
             self._counters[encoding] = count
         return await engine.io.call(pack, found.hits, max_tokens=max_tokens, count=count)
 
-    async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:  # noqa: A002
+    async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:
         """See ``MemoryStore.get``."""
         return await manage.get(self.engine, ids.namespace(namespace), id)
 
@@ -142,7 +142,7 @@ class Verbs:
         self,
         namespace: ids.NamespaceLike,
         *,
-        filter: Filter | None,  # noqa: A002
+        filter: Filter | None,
         limit: int,
         after: str | None,
         newest_first: bool,
@@ -154,7 +154,7 @@ class Verbs:
             self.engine, where, filter_=filter, limit=limit, after=after, newest_first=newest_first
         )
 
-    async def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None) -> int:  # noqa: A002
+    async def count(self, namespace: ids.NamespaceLike, *, filter: Filter | None) -> int:
         """See ``MemoryStore.count``."""
         _check(filter)
         return await manage.count(self.engine, ids.namespace(namespace), filter)
@@ -164,7 +164,7 @@ class Verbs:
         field: str,
         namespace: ids.NamespaceLike,
         *,
-        filter: Filter | None,  # noqa: A002
+        filter: Filter | None,
         limit: int,
     ) -> dict[Scalar, int]:
         """See ``MemoryStore.facet``."""
@@ -177,7 +177,7 @@ class Verbs:
         ids_: PointId | Sequence[PointId] | None,
         *,
         source: str | None,
-        filter: Filter | None,  # noqa: A002
+        filter: Filter | None,
         everything: bool,
     ) -> int:
         """See ``MemoryStore.delete``."""

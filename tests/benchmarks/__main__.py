@@ -27,6 +27,7 @@ from memory_plugin.crypto.sealer import SubjectSealer
 from memory_plugin.embedders.local import LocalEmbedder
 from memory_plugin.engine.sealing import sparse_vector
 from memory_plugin.lexical import terms
+from memory_plugin.protocols import Sealer
 from memory_plugin.types import Embeddings, InputType, ModelIdentity
 
 MEMORIES = 20_000
@@ -79,7 +80,6 @@ def search_overhead(directory: Path) -> dict[str, list[float]]:
         engine = store._verbs.engine
         shard = engine.index._shard._opened.shard  # type: ignore[attr-defined]
         queries = [sentence(dice, 6) for _ in range(64)]
-        sealer = SubjectSealer("x", "y", [RootKey(b"0000", bytes(32))])
         tag = qe.FieldCondition("t", match=qe.MatchValue(_tag(store)))
         where = qe.Filter(must=[tag])
         dense = qe.SearchParams(quantization=qe.QuantizationSearchParams(rescore=True, oversampling=3.0))
@@ -88,7 +88,7 @@ def search_overhead(directory: Path) -> dict[str, list[float]]:
         prepared = []
         for query in queries:
             words = sorted(set(terms(query)))
-            ids = sparse_vector(_sealer(store) or sealer, words, [1.0] * len(words))
+            ids = sparse_vector(_sealer(store), words, [1.0] * len(words))
             prepared.append(qe.SparseVector(indices=ids.indices.tolist(), values=ids.values.tolist()))
         turn = iter(range(10**9))
 
@@ -116,7 +116,7 @@ def _tag(store: MemoryStore) -> str:
     return subject_tag(store._verbs.engine.store_key, "alice")
 
 
-def _sealer(store: MemoryStore):  # type: ignore[no-untyped-def]
+def _sealer(store: MemoryStore) -> Sealer:
     return store._verbs.engine._sealers[_tag(store)][1]
 
 

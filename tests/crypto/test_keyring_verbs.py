@@ -258,3 +258,23 @@ def test_a_service_is_asked_once_a_key(open_ring: OpenRing) -> None:
         other.keys(f"subject {number}", create=True)
         assert all(ring.keys(f"subject {known}", create=False) for known in range(number + 1))
     assert len(asked) == 10
+
+
+def test_discarding_leaves_a_file_with_keys_of_people_or_of_another_store(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    ring = FileKeyRing(path, store_id="mine")
+    ring.discard()  # there is none yet
+    ring.keys("", create=True)
+    (key,) = ring.keys("a" * 32, create=True)
+    ring.discard()
+    FileKeyRing(path, store_id="other").discard()
+    assert [one.id for one in FileKeyRing(path, store_id="mine").keys("a" * 32, create=False)] == [key.id]
+
+
+def test_discarding_removes_what_nothing_was_sealed_under(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    ring = FileKeyRing(path, store_id="mine")
+    ring.keys("", create=True)
+    ring.discard()
+    assert not path.exists()
+    assert ring.keys("", create=False) == ()

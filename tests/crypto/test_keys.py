@@ -153,3 +153,10 @@ def test_a_service_that_fails() -> None:
             call(b"", b"")
         assert isinstance(caught.value.__cause__, ConnectionError)
         assert caught.value.provider == "kms/key/1"
+
+
+def test_the_public_key_hides_nothing_and_seals_nothing() -> None:
+    assert repr(PublicKey()) == "<PublicKey>"
+    assert PublicKey().derive("term") == PublicKey().derive("term")
+    with pytest.raises(ConfigurationError, match="no key to seal with"):
+        PublicKey().derive("record")
