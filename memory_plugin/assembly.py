@@ -67,7 +67,6 @@ class Assembly:
                 reranker=self._reranker,
                 pieces=registry.pieces(self._embedder),
                 settings=self._settings,
-                shares_tokens=registry.shares_tokens(self._embedder, self._late),
             )
             keyring = key_ring(self._keyring, store)
             if found is None and isinstance(keyring, FileKeyRing):

@@ -47,6 +47,13 @@ class HasVector:
 
 
 @dataclass(frozen=True, slots=True)
+class HasKey:
+    """The point has that payload key (index vocabulary only)."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class And:
     """All of them; true when empty."""
 
@@ -67,4 +74,4 @@ class Not:
     filter: Filter
 
 
-Filter: TypeAlias = "AnyOf | Range | TimeRange | HasVector | And | Or | Not"
+Filter: TypeAlias = "AnyOf | Range | TimeRange | HasVector | HasKey | And | Or | Not"

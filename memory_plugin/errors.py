@@ -4,12 +4,15 @@
     ├── ConfigurationError          the caller's fault; nothing was read or written
     │   ├── MissingExtraError       also an ImportError
     │   ├── UnknownProviderError
+    │   ├── NetworkForbiddenError   a provider would leave the machine, and allow_network is False
     │   ├── ManifestMismatchError   the store was made with another model, format or key mode
+    │   │   └── ModelDriftError     the model under the same name makes other vectors than it did
     │   ├── InvalidInputError       also a ValueError: a text, namespace, filter or vector that cannot be used
     │   └── StoreClosedError
     ├── ProviderError               the outside world; ``provider``, ``retryable``
-    │   ├── EmbeddingError
-    │   ├── RerankError
+    │   ├── EmbeddingError          ``request_id``, where the vendor gave one
+    │   ├── RerankError             likewise
+    │   ├── QuotaError              the account is out of credit or over its quota: waiting does not help
     │   ├── IndexUnavailableError
     │   │   ├── StoreLockedError    another process has the store open; ``pid``
     │   │   └── ForkedStoreError    the store was opened before a fork
@@ -19,6 +22,7 @@
     │   ├── DecryptionError         tampered, truncated, or moved from where it was sealed
     │   │   └── WrongKeyError       the envelope was made under another key
     │   └── UnknownKeyError         the key ring has no such key (never had, or it was destroyed)
+    ├── MigrationError              a migration was refused or cannot go on; says why and what to do
     └── MemoryNotFoundError         also a LookupError
 
 Messages say what to do next.  Those of SealError carry ids only: never text, never key material.
@@ -70,6 +74,14 @@ class ManifestMismatchError(ConfigurationError):
     """The store was made with something else than what it is being opened with."""
 
 
+class ModelDriftError(ManifestMismatchError):
+    """A model makes other vectors than when its space was begun, under the same name."""
+
+
+class NetworkForbiddenError(ConfigurationError):
+    """A provider would leave the machine, and the store was opened with ``allow_network=False``."""
+
+
 class InvalidInputError(ConfigurationError, ValueError):
     """A value that cannot be used; the message says why and what would do."""
 
@@ -84,12 +96,14 @@ class ProviderError(MemoryPluginError):
     Attributes:
         provider: What failed, e.g. "local:all-MiniLM-L6-v2" or "qdrant-edge".
         retryable: Whether the same call may succeed later.
+        request_id: The vendor's name of the call, for its support; None where there is none.
     """
 
-    def __init__(self, message: str, *, provider: str, retryable: bool = False) -> None:
+    def __init__(self, message: str, *, provider: str, retryable: bool = False, request_id: str | None = None) -> None:
         """Say what failed where."""
         self.provider = provider
         self.retryable = retryable
+        self.request_id = request_id
         super().__init__(message)
 
 
@@ -99,6 +113,10 @@ class EmbeddingError(ProviderError):
 
 class RerankError(ProviderError):
     """A reranker failed or returned something that is not n scores."""
+
+
+class QuotaError(ProviderError):
+    """The vendor's account is out of credit or over its quota; unlike a rate limit, waiting does not help."""
 
 
 class IndexUnavailableError(ProviderError):
@@ -144,6 +162,10 @@ class WrongKeyError(DecryptionError):
 
 class UnknownKeyError(SealError):
     """The key ring does not hold the key that an envelope names."""
+
+
+class MigrationError(MemoryPluginError):
+    """A change of model was refused, or cannot go on; the store serves as before."""
 
 
 class MemoryNotFoundError(MemoryPluginError, LookupError):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, time
 from memory_plugin.conditions import OWN_FIELDS
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.ids import day, moment, utf8
-from memory_plugin.types import And, AnyOf, Filter, HasVector, Json, Not, Or, Range, Record, Scalar, TimeRange
+from memory_plugin.types import And, AnyOf, Filter, HasKey, HasVector, Json, Not, Or, Range, Record, Scalar, TimeRange
 
 MAX_DEPTH = 24
 MAX_FIELD_BYTES = 256 * 1024
@@ -87,8 +87,8 @@ def check(filter_: Filter, depth: int = 0) -> Filter:
                 check(one, depth + 1)
         case Not(inner):
             check(inner, depth + 1)
-        case HasVector():
-            raise InvalidInputError("HasVector is for indexes, not for records")
+        case HasVector() | HasKey():
+            raise InvalidInputError(f"{type(filter_).__name__} is for indexes, not for records")
         case _:
             raise InvalidInputError(
                 f"a filter is made by eq, any_of, range_, time_range, and_, or_, not_: {filter_!r:.80}"
@@ -134,8 +134,8 @@ def matches(filter_: Filter, record: Record) -> bool:
             return any(matches(one, record) for one in filters)
         case Not(inner):
             return not matches(inner, record)
-        case HasVector():
-            raise InvalidInputError("HasVector is for indexes, not for records")
+        case HasVector() | HasKey():
+            raise InvalidInputError(f"{type(filter_).__name__} is for indexes, not for records")
     raise InvalidInputError(f"{type(filter_).__name__} is no filter")
 
 

@@ -11,10 +11,10 @@ from memory_plugin.errors import ManifestMismatchError
 from memory_plugin.ids import canonical
 from memory_plugin.types import Json, ModelIdentity
 
-FORMAT = 1
+FORMAT = 2
 """Version of the payload layout.  A store refuses another."""
 
-FIXED_SETTINGS = ("filterable", "time_index", "vectors", "late_interaction", "language", "chunk_tokens")
+FIXED_SETTINGS = ("filterable", "time_index", "vectors", "late_interaction", "language", "chunk_tokens", "quantization")
 """Settings that shape what is written."""
 
 
@@ -40,6 +40,9 @@ class Manifest:
         late: Model of the packed token vectors, or None.
         sealed: False for a store that was made PLAINTEXT.
         settings: The settings that shape what is written.
+        target: The space that a migration fills, or None.
+        previous: The space that was searched before the last switch, complete and kept for going back, or None.
+        canaries: Sealed vectors of the probe texts by space, as each model made them when its space was begun.
         format: Version of the payload layout.
     """
 
@@ -50,7 +53,15 @@ class Manifest:
     late: str | None
     sealed: bool
     settings: Mapping[str, Json] = field(default_factory=dict)
+    target: str | None = None
+    previous: str | None = None
+    canaries: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def other(self) -> str | None:
+        """The space beside the active one that writes fill too: the target of a migration, or what it left."""
+        return self.target or self.previous
 
     def to_json(self) -> dict[str, Json]:
         """As kept with the data."""
@@ -63,6 +74,9 @@ class Manifest:
             "late": self.late,
             "sealed": self.sealed,
             "settings": dict(self.settings),
+            "target": self.target,
+            "previous": self.previous,
+            "canaries": dict(self.canaries),
         }
 
     @classmethod
@@ -82,7 +96,8 @@ class Manifest:
             known: dict[str, Any] = {one.name: value[one.name] for one in fields(cls)}
             spaces = {name: ModelIdentity(**identity) for name, identity in known["spaces"].items()}
             manifest = cls(**{**known, "spaces": spaces, "settings": dict(known["settings"])})
-            fits = manifest.active in spaces and all(space(one) == name for name, one in spaces.items())
+            named = {manifest.active, manifest.target, manifest.previous} - {None}
+            fits = named == set(spaces) and all(space(one) == name for name, one in spaces.items())
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ManifestMismatchError(f"the store's manifest is damaged: {type(error).__name__}: {error}") from error
         if not fits:
@@ -128,6 +143,7 @@ def _other_model(have: ModelIdentity, want: ModelIdentity) -> str:
             "the store's vectors were made by another model; the two must not meet:",
             f"  {'':16} {'the store':32} opened with",
             *rows,
-            "Open it with the model it was made with, or add its documents to a new store.",
+            "Open it with the model it was made with, or change the model while it serves:",
+            f"  memory-plugin migrate --to {want.provider}:{want.model}",
         ]
     )

@@ -19,8 +19,10 @@ from memory_plugin.types import (
     ModelIdentity,
     Point,
     PointId,
+    Quantization,
     Scored,
     TokenVectors,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +44,29 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str], /, *, input_type: InputType) -> Maybe[Embeddings | Sequence[Sequence[float]]]:
         """One vector a text, in input order."""
+
+
+class Located(Protocol):
+    """What an embedder or a reranker may tell of where it works; one that does not tell is taken to be elsewhere."""
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether texts, or requests for model files, are sent to another machine."""
+
+
+class Metered(Protocol):
+    """An embedder or a reranker that counts what it is used for."""
+
+    @property
+    def usage(self) -> Usage:
+        """All of it since the provider was made."""
+
+
+class ImageEmbedder(Protocol):
+    """An embedder whose images lie in the space of its texts."""
+
+    def embed_images(self, images: Sequence[bytes], /) -> Maybe[Embeddings]:
+        """One vector an image, in input order; an image is the content of a PNG, JPEG, WebP or GIF file."""
 
 
 class LateInteraction(Protocol):
@@ -151,6 +176,9 @@ class Sealer(Protocol):
     def rotate(self, vectors: Matrix, /) -> Matrix:
         """Unit vectors, shape (n, dimension), as they are stored; cosines among them do not change."""
 
+    def unrotate(self, vectors: Matrix, /) -> Matrix:
+        """What ``rotate`` was given, up to float32 rounding."""
+
 
 class VectorIndex(Protocol):
     """A Qdrant collection or shard, without either client's classes.
@@ -182,9 +210,11 @@ class VectorIndex(Protocol):
         *,
         dense: Mapping[str, int],
         sparse: Sequence[str],
+        weighted: Sequence[str] = (),
         keywords: Sequence[str],
         integers: Sequence[str],
         tenant: str,
+        quantization: Quantization = "turbo4",
     ) -> None:
         """Make the collection, its payload indexes, then its manifest.
 
@@ -192,10 +222,45 @@ class VectorIndex(Protocol):
             io: How to reach the engine.
             manifest: Kept with the data.
             dense: Dimension by vector name (cosine).
-            sparse: Names of sparse vectors (IDF).
+            sparse: Names of sparse vectors whose dot products are multiplied by IDF.
+            weighted: Names of sparse vectors whose dot products stand as they are.
             keywords: Payload keys with an exact-match index.
             integers: Payload keys with an exact-match and range index.
             tenant: The one of ``keywords`` that separates data subjects.
+            quantization: How dense vectors are kept for the first pass of a search; all are kept in full, too.
+        """
+
+    async def add_vectors(self, io: IO, /, *, dense: Mapping[str, int], weighted: Sequence[str] = ()) -> None:
+        """Give the collection further vectors, which no point has yet; those that it has are no error.
+
+        Readers and writers go on meanwhile.
+
+        Raises:
+            InvalidInputError: A vector of that name has another dimension or kind.
+        """
+
+    async def drop_vectors(self, io: IO, names: Sequence[str], /) -> None:
+        """Take vectors away from all points and from the collection; their bytes are gone on return.
+
+        One that the collection does not have is no error.
+        """
+
+    async def update_vectors(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the vectors given of points that exist, and nothing else of them; durable on return.
+
+        A point that is not there is passed over, never made.
+
+        Raises:
+            InvalidInputError: A vector has another dimension or is not finite.  Nothing was written.
+        """
+
+    async def quantize(self, io: IO, quantization: Quantization, /) -> None:
+        """Keep all dense vectors for the first pass in another form, computed from the full ones."""
+
+    async def settle(self, io: IO, /) -> None:
+        """Give vectors that were added and filled what those have that were there from the beginning.
+
+        Readers may wait meanwhile, none fails.
         """
 
     async def write_manifest(self, io: IO, manifest: Mapping[str, Json], /) -> None:

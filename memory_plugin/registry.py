@@ -62,11 +62,6 @@ def late_interaction(name: str) -> LateInteraction:
     return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
 
 
-def shares_tokens(embedder: Embedder, late: LateInteraction | None) -> bool:
-    """Whether the embedder's token vectors are those that the late interaction scores."""
-    return late is not None and getattr(embedder, "encoder", None) == late.encoder
-
-
 def pieces(embedder: Embedder) -> Pieces:
     """The tokenizer to cut passages with: the embedder's own, else the local model's."""
     if hasattr(embedder, "count") and hasattr(embedder, "tokenizer"):

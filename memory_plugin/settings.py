@@ -7,12 +7,14 @@ from typing import Literal
 
 from memory_plugin.conditions import OWN_FIELDS
 from memory_plugin.errors import ConfigurationError
+from memory_plugin.vectors import QUANTIZATIONS, Quantization
 
 _CHOICES: dict[str, tuple[object, ...]] = {
     "time_index": ("day", None),
     "vectors": ("rotated", "sealed", "plain"),
     "language": ("english", "none"),
     "on_rerank_error": ("raise", "keep_fused"),
+    "quantization": QUANTIZATIONS,
 }
 
 
@@ -37,6 +39,8 @@ class Settings:
             (48 bytes a token).
         language: Stemmer and stop words of the lexical index: "english" or "none".
         chunk_tokens: Longest passage in word pieces of the embedder, its context included.
+        quantization: How the first pass of a search sees dense vectors: "turbo4" (4 bits a dimension), "turbo2",
+            "int8", "binary" or "none"; the best are scored again by the full vectors.
 
         candidates: How many fused candidates are opened and re-ranked.
         leg_limit: How many candidates each leg returns to fusion.
@@ -54,6 +58,7 @@ class Settings:
         batch: Chunks embedded and written together.
         staging: A document of more chunks than this is written invisibly first, then shown in one step.
         max_text_bytes: Longest text accepted, in UTF-8 bytes.
+        check_model: At every opening, embed the probe texts again and refuse a model that has moved.
 
     Raises:
         ConfigurationError: A value is out of range.
@@ -65,6 +70,7 @@ class Settings:
     late_interaction: bool = True
     language: Literal["english", "none"] = "english"
     chunk_tokens: int = 256
+    quantization: Quantization = "turbo4"
 
     candidates: int = field(default=100, kw_only=True)
     leg_limit: int = field(default=100, kw_only=True)
@@ -78,6 +84,7 @@ class Settings:
     batch: int = field(default=64, kw_only=True)
     staging: int = field(default=256, kw_only=True)
     max_text_bytes: int = field(default=32 * 2**20, kw_only=True)
+    check_model: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -109,8 +116,9 @@ class Settings:
             optional = name in ("half_life_days", "duplicate_similarity") and value is None
             if isinstance(value, bool) or not (isinstance(value, kinds) or optional):
                 raise ConfigurationError(f"settings: {name} is a number, not {value!r:.80}")
-        if not isinstance(self.late_interaction, bool):
-            raise ConfigurationError(f"settings: late_interaction is True or False, not {self.late_interaction!r:.80}")
+        for name in ("late_interaction", "check_model"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"settings: {name} is True or False, not {getattr(self, name)!r:.80}")
 
     def _check_filterable(self) -> None:
         if not isinstance(self.filterable, tuple) or not all(isinstance(name, str) for name in self.filterable):

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias, overload
 from memory_plugin.conditions import And as And
 from memory_plugin.conditions import AnyOf as AnyOf
 from memory_plugin.conditions import Filter as Filter
+from memory_plugin.conditions import HasKey as HasKey
 from memory_plugin.conditions import HasVector as HasVector
 from memory_plugin.conditions import Not as Not
 from memory_plugin.conditions import Or as Or
@@ -26,8 +27,10 @@ from memory_plugin.vectors import Embeddings as Embeddings
 from memory_plugin.vectors import InputType as InputType
 from memory_plugin.vectors import Matrix as Matrix
 from memory_plugin.vectors import ModelIdentity as ModelIdentity
+from memory_plugin.vectors import Quantization as Quantization
 from memory_plugin.vectors import SparseVector as SparseVector
 from memory_plugin.vectors import TokenVectors as TokenVectors
+from memory_plugin.vectors import Usage as Usage
 from memory_plugin.vectors import Vector as Vector
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -54,6 +57,9 @@ class Document:
         markdown: Whether headings and code fences guide the chunking.
         modified: When its file was last written: its time where none is given.  Another one alone does not
             make it a changed document, since copying a file changes it.
+        vector: Its vector, made elsewhere, instead of one by the store's embedder; then the text is one passage.
+        local_only: Whether no model outside this machine may ever see it.  A managed embedder or reranker is not
+            given its text, which is then found by its words and by the local stages.
     """
 
     text: str
@@ -62,6 +68,8 @@ class Document:
     time: datetime | None = None
     markdown: bool = False
     modified: datetime | None = None
+    vector: Sequence[float] | None = None
+    local_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ class Message:
         time: When it was said (time zone aware); its day is part of the embedded text.
         id: Its identity inside the namespace; adding another content under it replaces the first.
         metadata: JSON values under string keys; sealed with the text.
+        local_only: See ``Document``.
     """
 
     role: str
@@ -83,6 +92,7 @@ class Message:
     time: datetime | None = None
     id: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    local_only: bool = False
 
 
 # ── the add arrow ─────────────────────────────────────────────────────────────────────────────────
@@ -202,7 +212,7 @@ class Record:
         text: The chunk.
         context: Heading path, or speaker and day, as embedded before the text ("" for none).
         source: What the document is called, or None.
-        kind: "document" or "message".
+        kind: "document", "message" or "image".
         role: Of a message.
         name: The speaker of a message.
         time: When it was said or written.
@@ -212,13 +222,14 @@ class Record:
         index: Position among the document's chunks, from 0.
         chunks: How many chunks the document has.
         document: The document's keyed identity; equal for all its chunks.
+        local_only: Whether no model outside this machine may see it.
     """
 
     id: PointId
     namespace: Namespace
     text: str
     time: datetime
-    kind: Literal["document", "message"] = "document"
+    kind: Literal["document", "message", "image"] = "document"
     context: str = ""
     source: str | None = None
     role: str | None = None
@@ -229,6 +240,7 @@ class Record:
     index: int = 0
     chunks: int = 1
     document: str = ""
+    local_only: bool = False
 
     @property
     def passage(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,6 +14,9 @@ Vector: TypeAlias = NDArray[np.float32]
 Matrix: TypeAlias = NDArray[np.float32]
 """Row vectors, shape (n, dimension)."""
 InputType: TypeAlias = Literal["query", "document"]
+Quantization: TypeAlias = Literal["none", "turbo4", "turbo2", "int8", "binary"]
+"""How the first pass of a search sees dense vectors; the best are scored again by the full ones."""
+QUANTIZATIONS: tuple[Quantization, ...] = ("none", "turbo4", "turbo2", "int8", "binary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class ModelIdentity:
         query_prefix: What is put before a query ("" for none).
         document_prefix: What is put before a document.
         output_type: Element type that the model returns: "float32", "int8", …
+        outputs: What it makes of a text, comma separated: "dense", and "terms" where it weighs terms too.
     """
 
     provider: str
@@ -40,6 +45,7 @@ class ModelIdentity:
     query_prefix: str = ""
     document_prefix: str = ""
     output_type: str = "float32"
+    outputs: str = "dense"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,11 +69,13 @@ class Embeddings:
         vectors: Shape (n, dimension), float32.
         tokens: Each text's token vectors, for late interaction; None when the model gives none.
         billed_tokens: What a vendor charged for, or None.
+        terms: Each text's terms with the weights that the model learned for them (a learned sparse vector), or None.
     """
 
     vectors: Matrix
     tokens: tuple[TokenVectors, ...] | None = None
     billed_tokens: int | None = None
+    terms: tuple[Mapping[str, float], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,3 +89,20 @@ class SparseVector:
 
     indices: NDArray[np.uint32]
     values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a provider was used for since it was made.
+
+    Args:
+        requests: Calls that a vendor answered.
+        texts: Texts (or query and passage pairs) in them.
+        tokens: Tokens that the vendor billed, or 0 where it tells none.
+        cost: Estimate in US dollars by a dated price table; None where the model has no price in it.
+    """
+
+    requests: int = 0
+    texts: int = 0
+    tokens: int = 0
+    cost: float | None = 0.0

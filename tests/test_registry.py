@@ -115,16 +115,3 @@ def test_an_embedder_with_a_tokenizer_is_cut_with_it() -> None:
     assert registry.pieces(mine) is mine
     local = registry.pieces(HashEmbedder())
     assert local.count("the river") == 4
-
-
-class Late:
-    model = "maxsim"
-    encoder = "mini"
-
-
-def test_tokens_are_shared_by_models_of_one_encoder() -> None:
-    late: object = Late()
-    shares = registry.shares_tokens
-    assert shares(Counting(), late)  # type: ignore[arg-type]
-    assert not shares(HashEmbedder(), late)  # type: ignore[arg-type]
-    assert not shares(Counting(), None)

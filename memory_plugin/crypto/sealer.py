@@ -168,6 +168,14 @@ class SubjectSealer(_Index):
         """
         return self._rotation.apply(vectors)
 
+    def unrotate(self, vectors: Matrix, /) -> Matrix:
+        """What ``rotate`` was given, up to float32 rounding.
+
+        Raises:
+            InvalidInputError: It is not a matrix of at least one column.
+        """
+        return self._rotation.undo(vectors)
+
 
 class PlaintextSealer(_Index):
     """Seals nothing: texts stay readable behind a marker, hashes are public, vectors stay as they are.
@@ -207,6 +215,10 @@ class PlaintextSealer(_Index):
         raise DecryptionError(f"field {field!r} of point {point} was not written by a PLAINTEXT store")
 
     def rotate(self, vectors: Matrix, /) -> Matrix:
+        """The vectors as they are."""
+        return vectors
+
+    def unrotate(self, vectors: Matrix, /) -> Matrix:
         """The vectors as they are."""
         return vectors
 

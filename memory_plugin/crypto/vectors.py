@@ -94,10 +94,24 @@ class Rotation(Secret):
         Raises:
             InvalidInputError: It is not a matrix of at least one column.
         """
-        vectors = np.asarray(vectors, dtype=np.float32)
-        if vectors.ndim != 2 or not vectors.shape[1]:
-            raise InvalidInputError(f"expected vectors of shape (n, dimension), not {vectors.shape}")
+        vectors = _rows(vectors)
         return vectors @ self.matrix(vectors.shape[1])
+
+    def undo(self, vectors: Matrix) -> Matrix:
+        """Vectors times the transpose of Q, which is its inverse: what ``apply`` was given.
+
+        Raises:
+            InvalidInputError: It is not a matrix of at least one column.
+        """
+        vectors = _rows(vectors)
+        return vectors @ self.matrix(vectors.shape[1]).T
+
+
+def _rows(vectors: Matrix) -> Matrix:
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or not vectors.shape[1]:
+        raise InvalidInputError(f"expected vectors of shape (n, dimension), not {vectors.shape}")
+    return vectors
 
 
 def gaussians(stream: bytes) -> NDArray[np.float64]:

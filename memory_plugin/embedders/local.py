@@ -30,6 +30,7 @@ class LocalEmbedder:
         InvalidInputError: ``workers`` is not positive.
     """
 
+    leaves_machine = False
     max_tokens = runtime.WINDOW
     """Word pieces a text may have, the two special ones included."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
-from memory_plugin.engine.core import Engine
+from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
-from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
-from memory_plugin.errors import EmbeddingError, translate
+from memory_plugin.engine.sealing import Cut, Encoded, Work, by_document, finish, point_ids, seal
+from memory_plugin.errors import EmbeddingError, ProviderError, translate
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Added, And, AnyOf, Chunk, Embeddings, Namespace, PointId
+from memory_plugin.types import Added, And, AnyOf, Chunk, Embeddings, Namespace, PointId, TokenVectors
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents given."""
@@ -109,16 +110,31 @@ async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: li
     return by_document(drafts)
 
 
-async def _embed(engine: Engine, chunks: Sequence[Chunk]) -> Embeddings:
+async def _embed(engine: Engine, chunks: Sequence[Chunk]) -> Encoded:
     texts = [chunk.passage for chunk in chunks]
-    made = await engine.embed(texts, input_type="document")
-    if engine.late is None or (made.tokens is not None and engine.shares_tokens):
-        return made
+    active, other = engine.active, engine.other
+    made = [(active, await engine.embed(active, texts, input_type="document"))]
+    if other is not None:
+        # What the second model fails to embed is filled in by the migration: a write does not fail for it.
+        with suppress(ProviderError):
+            made.append((other, await engine.embed(other, texts, input_type="document")))
+    return Encoded(tuple(made), await _tokens(engine, texts, made))
+
+
+async def _tokens(
+    engine: Engine, texts: Sequence[str], made: Sequence[tuple[Model, Embeddings]]
+) -> tuple[TokenVectors, ...] | None:
+    """Token vectors for late interaction: a model's own where they fit."""
+    if engine.late is None:
+        return None
+    for model, embedded in made:
+        if embedded.tokens is not None and engine.shares_tokens(model):
+            return embedded.tokens
     with translate(EmbeddingError, provider=engine.late.model):
         tokens = tuple(await engine.io.call(engine.late.tokens, texts))
         if len(tokens) != len(texts):
             raise ValueError(f"token vectors of {len(tokens)} texts, not {len(texts)}")
-    return replace(made, tokens=tokens)
+    return tokens
 
 
 async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut) -> dict[str, list[PointId]]:

@@ -77,7 +77,7 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
         engine.heads[sealer.subject] = grown
         for work, pending in zip(replacing, intents, strict=True):
             await carry_out(engine, work.document, work.revision, pending.id)
-        engine.opened_vectors.pop(sealer.subject, None)
+        engine.drop_vectors(sealer.subject)
 
 
 async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengths: list[int]) -> None:
@@ -90,7 +90,7 @@ async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengt
         engine.heads[sealer.subject] = grown
         await engine.index.set_payload(engine.io, {SUBJECT: sealer.subject}, where=staged)
         await carry_out(engine, work.document, work.revision, pending.id)
-        engine.opened_vectors.pop(sealer.subject, None)
+        engine.drop_vectors(sealer.subject)
 
 
 async def _current(engine: Engine, sealer: Sealer) -> Sealer:
@@ -115,7 +115,7 @@ async def _under_its_key(engine: Engine, sealer: Sealer, drafts: Sequence[Draft]
     now = await _current(engine, sealer)
     if now is sealer:
         return drafts
-    return [replace(draft, point=sealed_anew(now, draft.point)) for draft in drafts]
+    return [replace(draft, point=sealed_anew(engine, now, draft.point)) for draft in drafts]
 
 
 def intent(sealer: Sealer, work: Work) -> Point:

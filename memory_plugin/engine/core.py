@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -32,13 +32,45 @@ STORE = ""
 """The subject that stands for the store itself."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """An embedder with the space that its vectors live in: the two never part.
+
+    Args:
+        embedder: Makes the vectors.
+        space: Its name, see ``manifest.space``.
+    """
+
+    embedder: Embedder
+    space: str
+
+    @property
+    def dense(self) -> str:
+        """Name of its vector in Qdrant."""
+        return dense_name(self.space)
+
+    @property
+    def weighted(self) -> str | None:
+        """Name of the vector of the terms that it weighs, where it does."""
+        return weighted_name(self.space) if "terms" in self.embedder.identity.outputs.split(",") else None
+
+    @property
+    def name(self) -> str:
+        """Provider and model, for people."""
+        return f"{self.embedder.identity.provider}:{self.embedder.identity.model}"
+
+
 @dataclass(slots=True)
 class Engine:
-    """The parts of an open store.  Holds no data of its users beyond their keys."""
+    """The parts of an open store.  Holds no data of its users beyond their keys.
+
+    ``active`` is the model that is searched.  A search reads it once and stays with it, so that a switch in the
+    middle mixes nothing.  ``other`` is the model of the second space while there is one: writes fill both.
+    """
 
     io: IO
     index: VectorIndex
-    embedder: Embedder
+    active: Model
     late: LateInteraction | None
     reranker: Reranker | None
     keyring: KeyRing
@@ -47,24 +79,18 @@ class Engine:
     manifest: Manifest
     store_key: SubjectKey
     store_sealer: Sealer
-    shares_tokens: bool = False
-    """Whether the embedder's token vectors are those that ``late`` scores."""
+    other: Model | None = None
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     writing: AbstractAsyncContextManager[object] = field(init=False)
     staging: AbstractAsyncContextManager[object] = field(init=False)
     heads: dict[str, Head] = field(default_factory=dict)
-    opened_vectors: dict[str, object] = field(default_factory=dict)
+    opened_vectors: dict[tuple[str, str], object] = field(default_factory=dict)
     _sealers: OrderedDict[str, tuple[tuple[tuple[bytes, type], ...], Sealer]] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.writing = self.io.lock()
         self.staging = self.io.lock()
-
-    @property
-    def dense(self) -> str:
-        """Name of the dense vector that is searched."""
-        return dense_name(self.manifest.active)
 
     @property
     def sparse(self) -> str:
@@ -103,7 +129,12 @@ class Engine:
         with self._guard:
             self._sealers.pop(subject, None)
         self.heads.pop(subject, None)
-        self.opened_vectors.pop(subject, None)
+        self.drop_vectors(subject)
+
+    def drop_vectors(self, subject: str) -> None:
+        """Forget a subject's opened vectors: they were written to."""
+        for key in [key for key in list(self.opened_vectors) if key[1] == subject]:
+            self.opened_vectors.pop(key, None)
 
     # ── filters ───────────────────────────────────────────────────────────────────────────────────
 
@@ -134,16 +165,19 @@ class Engine:
 
     # ── models ────────────────────────────────────────────────────────────────────────────────────
 
-    async def embed(self, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
-        """Vectors of the store's active space, checked.
+    def shares_tokens(self, model: Model) -> bool:
+        """Whether the model's token vectors are those that late interaction scores."""
+        return self.late is not None and getattr(model.embedder, "encoder", None) == self.late.encoder
+
+    async def embed(self, model: Model, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
+        """Unit vectors of the model's space, checked.
 
         Raises:
             EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
         """
-        identity = self.embedder.identity
-        provider = f"{identity.provider}:{identity.model}"
+        identity, provider = model.embedder.identity, model.name
         with translate(EmbeddingError, provider=provider):
-            made = await self.io.call(self.embedder.embed, texts, input_type=input_type)
+            made = await self.io.call(model.embedder.embed, texts, input_type=input_type)
             found = made if isinstance(made, Embeddings) else Embeddings(np.asarray(made, dtype=np.float32))
             vectors = np.asarray(found.vectors, dtype=np.float64)
             shape = (len(texts), identity.dimension)
@@ -159,12 +193,17 @@ class Engine:
                     f"{provider} returned token vectors of {len(found.tokens)} texts, not {len(texts)}",
                     provider=provider,
                 )
-        return Embeddings((vectors / norms).astype(np.float32), found.tokens, found.billed_tokens)
+        return replace(found, vectors=(vectors / norms).astype(np.float32))
 
 
 def dense_name(space: str) -> str:
     """Name of a dense space's vector."""
     return f"d_{space}"
+
+
+def weighted_name(space: str) -> str:
+    """Name of the vector of a model's own term weights."""
+    return f"w_{space}"
 
 
 def sparse_name(space: str) -> str:

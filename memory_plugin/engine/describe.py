@@ -18,10 +18,10 @@ from memory_plugin.engine.payload import (
     STAGED,
     SUBJECT,
     TOKENS,
-    VECTOR,
     open_record,
+    vector_key,
 )
-from memory_plugin.engine.sealing import tags
+from memory_plugin.engine.sealing import sealed_fields, tags
 from memory_plugin.errors import DecryptionError, SealError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import And, AnyOf, HasVector, Json, Not, Point
@@ -75,7 +75,7 @@ async def verify(engine: Engine) -> Verified:
         except SealError as error:
             failures[sealer.point_id(HEAD)] = f"{type(error).__name__}: {error}"
     if engine.settings.vectors != "sealed":
-        bare = And((ours, Not(HasVector(engine.dense))))
+        bare = And((ours, Not(HasVector(engine.active.dense))))
         async for point in scroll(engine, bare, payload=()):
             failures.setdefault(point.id, "it has no dense vector of the active space")
     return Verified(memories, len(sealers), failures)
@@ -104,13 +104,12 @@ def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
     if payload.get(TOKENS) is not None:
         sealer.open(point.id, "tokens", payload[TOKENS])
     if engine.settings.vectors == "sealed":
-        dimension = engine.manifest.spaces[engine.manifest.active].dimension
-        sealed_vectors.decode(point.id, sealer.open(point.id, "vector", payload.get(VECTOR)), dimension)
+        key, dimension = vector_key(engine.active.space), engine.active.embedder.identity.dimension
+        sealed_vectors.decode(point.id, sealer.open(point.id, key, payload.get(key)), dimension)
     revision = str(payload.get(REVISION))
     expected = tags(engine, sealer, record, revision)
-    wrong = sorted(
-        key for key in {*expected, *payload} - {RECORD, TOKENS, VECTOR} if expected.get(key) != payload.get(key)
-    )
+    envelopes = set(sealed_fields(engine))
+    wrong = sorted(key for key in {*expected, *payload} - envelopes if expected.get(key) != payload.get(key))
     if wrong or point.id != sealer.point_id(record.document, revision, str(record.index)):
         raise DecryptionError(f"its tags are not those of its record: {', '.join(wrong) or REVISION}")
 

@@ -273,7 +273,7 @@ async def _alone(engine: Engine, sealer: Sealer, work: Coroutine[Any, Any, int])
         try:
             return await work
         finally:
-            engine.opened_vectors.pop(sealer.subject, None)
+            engine.drop_vectors(sealer.subject)
 
 
 async def _delete_where(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from memory_plugin.chunk import Pieces
 from memory_plugin.crypto.sealer import sealer as sealer_of
 from memory_plugin.engine.commit import recover
-from memory_plugin.engine.core import STORE, Engine, dense_name, field_key, sparse_name, subject_keys
+from memory_plugin.engine.core import STORE, Engine, Model, dense_name, field_key, sparse_name, subject_keys
 from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
 from memory_plugin.errors import ConfigurationError, DecryptionError, KeyServiceError, ManifestMismatchError
 from memory_plugin.flow import IO
@@ -33,7 +33,6 @@ class Parts:
         reranker: A cross-encoder, or None.
         pieces: The tokenizer that passages are cut with.
         settings: As the caller gave them, or None for what the store was made with.
-        shares_tokens: Whether the embedder's token vectors are those that ``late`` scores.
     """
 
     index: VectorIndex
@@ -42,7 +41,6 @@ class Parts:
     reranker: Reranker | None
     pieces: Pieces
     settings: Settings | None
-    shares_tokens: bool
 
 
 PROOF = "proof"
@@ -91,7 +89,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
     engine = Engine(
         io=io,
         index=parts.index,
-        embedder=parts.embedder,
+        active=Model(parts.embedder, manifest.active),
         late=parts.late if settings.late_interaction else None,
         reranker=parts.reranker,
         keyring=keyring,
@@ -100,7 +98,6 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         manifest=manifest,
         store_key=keys[-1],  # the oldest: names must not change when a key is rotated
         store_sealer=store_sealer,
-        shares_tokens=parts.shares_tokens,
     )
     if found is not None and parts.index.exclusive:
         await recover(engine)
@@ -171,6 +168,7 @@ async def _create(io: IO, index: VectorIndex, manifest: Manifest, settings: Sett
         keywords=[*KEYWORDS, *(field_key(sealer, name) for name in settings.filterable)],
         integers=[DAY] if settings.time_index == "day" else [],
         tenant=SUBJECT,
+        quantization=settings.quantization,
     )
 
 

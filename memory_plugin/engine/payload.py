@@ -12,7 +12,8 @@ y     day number of the memory's time (absent with ``time_index=None``)
 f…    tags of a declared field's values
 e     sealed record
 m     sealed token vectors (absent without late interaction)
-v     sealed dense vector (only in a store whose vectors are sealed)
+v_…   sealed dense vector of a space (only in a store whose vectors are sealed)
+l     1 where no model outside this machine may see the text; else absent
 ====  ============================================================================
 """
 
@@ -36,7 +37,7 @@ CHUNKS = "n"
 DAY = "y"
 RECORD = "e"
 TOKENS = "m"
-VECTOR = "v"
+LOCAL_ONLY = "l"
 
 STAGED = "staged"
 INTENT = "intent"
@@ -112,6 +113,11 @@ def require_inside(record: Record, namespaces: Sequence[Namespace]) -> None:
     """
     if not any(record.namespace[: len(one)] == one for one in namespaces):
         raise DecryptionError(f"point {record.id} was found in a namespace that it does not belong to")
+
+
+def vector_key(space: str) -> str:
+    """The payload key of a space's sealed vector; it names the field that the envelope is bound to, too."""
+    return f"v_{space}"
 
 
 def namespace_tag(sealer: Sealer, namespace: Namespace) -> str:

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memory_plugin.engine.core import Engine
-from memory_plugin.errors import RerankError, translate
+from memory_plugin.engine.core import Engine, Model
+from memory_plugin.errors import QuotaError, RerankError, translate
 from memory_plugin.fuse import decay, impute, standardise
 from memory_plugin.lexical import fragmentation
 from memory_plugin.protocols import LateInteraction
@@ -40,7 +40,9 @@ def freshness(engine: Engine, hit: Hit) -> float:
     return decay(age, engine.settings.half_life_days)
 
 
-async def late_interaction(engine: Engine, query: str, embedded: Embeddings, opened: list[Opened]) -> list[Opened]:
+async def late_interaction(
+    engine: Engine, model: Model, query: str, embedded: Embeddings, opened: list[Opened]
+) -> list[Opened]:
     """Re-order by token vectors, blended with what the legs said.
 
     Raises:
@@ -49,7 +51,7 @@ async def late_interaction(engine: Engine, query: str, embedded: Embeddings, ope
     late = engine.late
     assert late is not None
     with translate(RerankError, provider=late.model):
-        scores = np.asarray(await _token_scores(engine, late, query, embedded, opened), dtype=np.float64)
+        scores = np.asarray(await _token_scores(engine, model, late, query, embedded, opened), dtype=np.float64)
         _require_scores(scores, len(opened), late.model)
     return _ordered(opened, _blend(engine, query, opened, scores), LATE)
 
@@ -61,10 +63,10 @@ def _require_scores(scores: NDArray[np.float64], number: int, model: str) -> Non
 
 
 async def _token_scores(
-    engine: Engine, late: LateInteraction, query: str, embedded: Embeddings, opened: list[Opened]
+    engine: Engine, model: Model, late: LateInteraction, query: str, embedded: Embeddings, opened: list[Opened]
 ) -> NDArray[np.float32]:
     tokens: TokenVectors
-    if embedded.tokens is not None and engine.shares_tokens:
+    if embedded.tokens is not None and engine.shares_tokens(model):
         tokens = embedded.tokens[0]
     else:
         tokens = (await engine.io.call(late.tokens, [query]))[0]
@@ -119,7 +121,7 @@ async def cross_encode(engine: Engine, query: str, hits: list[Hit]) -> tuple[lis
             made = await engine.io.call(reranker.rerank, query, [hit.record.passage for hit in head])
             scores = np.asarray(made, dtype=np.float64)
             _require_scores(scores, len(head), reranker.model)
-    except RerankError:
+    except (RerankError, QuotaError):
         if engine.settings.on_rerank_error == "raise":
             raise
         return hits, "failed"

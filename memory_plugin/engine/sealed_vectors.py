@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memory_plugin.engine.core import Engine, scroll
-from memory_plugin.engine.payload import VECTOR
+from memory_plugin.engine.core import Engine, Model, scroll
+from memory_plugin.engine.payload import vector_key
 from memory_plugin.errors import DecryptionError
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Filter, Matrix, Point, PointId, Scored, Vector
+from memory_plugin.types import And, Filter, HasKey, Matrix, Point, PointId, Scored, Vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,19 +50,20 @@ def decode(point: PointId, data: bytes, dimension: int) -> Vector:
 
 
 async def search(
-    engine: Engine, sealer: Sealer, where: Filter, vector: Vector, *, limit: int, whole_subject: bool
+    engine: Engine, model: Model, sealer: Sealer, where: Filter, vector: Vector, *, limit: int, whole_subject: bool
 ) -> list[Scored]:
     """The points nearest to a vector, best first.
 
     Args:
         engine: The open store.
+        model: Whose space.
         sealer: The subject's keys.
         where: Which points.
         vector: Unit length, as the embedder made it.
         limit: How many at most.
         whole_subject: Whether ``where`` is all of the subject.
     """
-    opened = await _opened(engine, sealer)
+    opened = await _opened(engine, model, sealer)
     if not opened.ids:
         return []
     wanted = None if whole_subject else {point.id async for point in scroll(engine, where, payload=())}
@@ -77,24 +78,26 @@ def _nearest(opened: Opened, vector: Vector, wanted: set[PointId] | None, limit:
     return [Scored(opened.ids[place], float(scores[place])) for place in best if scores[place] > -np.inf]
 
 
-async def _opened(engine: Engine, sealer: Sealer) -> Opened:
-    scope = engine.scope(sealer, (sealer.subject,))
-    known = engine.opened_vectors.get(sealer.subject)
+async def _opened(engine: Engine, model: Model, sealer: Sealer) -> Opened:
+    # A memory that the model may not see has no vector of it.
+    scope = And((engine.scope(sealer, (sealer.subject,)), HasKey(vector_key(model.space))))
+    place = model.space, sealer.subject
+    known = engine.opened_vectors.get(place)
     if isinstance(known, Opened) and len(known.ids) == await engine.index.count(engine.io, scope):
         return known
     # Who writes meanwhile takes the mark away: what was read before is then not kept.
     mark = object()
-    engine.opened_vectors[sealer.subject] = mark
-    points = [point async for point in scroll(engine, scope, payload=(VECTOR,))]
-    opened = await engine.io.call(_open_all, engine, sealer, points)
-    if engine.opened_vectors.get(sealer.subject) is mark:
-        engine.opened_vectors[sealer.subject] = opened
+    engine.opened_vectors[place] = mark
+    points = [point async for point in scroll(engine, scope, payload=(vector_key(model.space),))]
+    opened = await engine.io.call(_open_all, model, sealer, points)
+    if engine.opened_vectors.get(place) is mark:
+        engine.opened_vectors[place] = opened
     return opened
 
 
-def _open_all(engine: Engine, sealer: Sealer, points: Sequence[Point]) -> Opened:
-    dimension = engine.manifest.spaces[engine.manifest.active].dimension
+def _open_all(model: Model, sealer: Sealer, points: Sequence[Point]) -> Opened:
+    key, dimension = vector_key(model.space), model.embedder.identity.dimension
     matrix = np.empty((len(points), dimension), np.float32)
     for row, point in zip(matrix, points, strict=True):
-        row[:] = decode(point.id, sealer.open(point.id, "vector", point.payload.get(VECTOR)), dimension)
+        row[:] = decode(point.id, sealer.open(point.id, key, point.payload.get(key)), dimension)
     return Opened([point.id for point in points], matrix)

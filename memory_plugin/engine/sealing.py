@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
 from memory_plugin.engine import sealed_vectors
-from memory_plugin.engine.core import Engine
+from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import (
     CHUNKS,
@@ -21,16 +21,28 @@ from memory_plugin.engine.payload import (
     REVISION,
     SUBJECT,
     TOKENS,
-    VECTOR,
     Head,
     encode,
     namespace_tag,
+    vector_key,
 )
 from memory_plugin.filters import field_value, value_keys
 from memory_plugin.ids import day
 from memory_plugin.lexical import bm25_weights, terms
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Chunk, Embeddings, Json, Namespace, Point, PointId, Record, SparseVector, TokenVectors
+from memory_plugin.types import (
+    Chunk,
+    Embeddings,
+    Json,
+    Matrix,
+    Namespace,
+    Point,
+    PointId,
+    Record,
+    SparseVector,
+    TokenVectors,
+    Vector,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +77,52 @@ class Draft:
     terms: Counter[str]
 
 
-def seal(
-    engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], embedded: Embeddings
-) -> list[Draft]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What models made of the passages of a batch, in order.
+
+    Args:
+        by_model: Vectors of each space that is written.
+        tokens: Token vectors for late interaction, or None.
+    """
+
+    by_model: tuple[tuple[Model, Embeddings], ...]
+    tokens: tuple[TokenVectors, ...] | None
+
+
+def seal(engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], encoded: Encoded) -> list[Draft]:
     """Seal every passage of the documents, in order."""
-    mode = engine.settings.vectors
-    stored = sealer.rotate(embedded.vectors) if mode == "rotated" else embedded.vectors
+    stored = [(model, stored_vectors(engine, sealer, made)) for model, made in encoded.by_model]
     drafts = []
     place = 0
     for cut in cuts:
         for chunk in cut.chunks:
-            tokens = embedded.tokens[place] if engine.late is not None and embedded.tokens is not None else None
+            tokens = encoded.tokens[place] if engine.late is not None and encoded.tokens is not None else None
             payload, point_id = _payload(engine, sealer, namespace, cut, chunk, tokens)
-            if mode == "sealed":
-                payload[VECTOR] = sealer.seal(point_id, "vector", sealed_vectors.encode(stored[place]))
-            point = Point(point_id, payload, {} if mode == "sealed" else {engine.dense: stored[place]})
+            vectors: dict[str, Vector | SparseVector] = {}
+            for model, rows in stored:
+                shown, sealed = placed(engine, sealer, model, point_id, rows[place])
+                vectors |= shown
+                payload |= sealed
+            point = Point(point_id, payload, vectors)
             drafts.append(Draft(point, Counter(terms(chunk.passage, engine.settings.language))))
             place += 1
     return drafts
+
+
+def stored_vectors(engine: Engine, sealer: Sealer, embedded: Embeddings) -> Matrix:
+    """Vectors as they are stored, shape (n, dimension)."""
+    return sealer.rotate(embedded.vectors) if engine.settings.vectors == "rotated" else embedded.vectors
+
+
+def placed(
+    engine: Engine, sealer: Sealer, model: Model, point: PointId, row: Vector
+) -> tuple[Mapping[str, Vector], Mapping[str, Json]]:
+    """A stored vector as a vector in Qdrant, or, where vectors are sealed, as a payload key."""
+    if engine.settings.vectors != "sealed":
+        return {model.dense: row}, {}
+    key = vector_key(model.space)
+    return {}, {key: sealer.seal(point, key, sealed_vectors.encode(row))}
 
 
 def _payload(
@@ -113,14 +153,17 @@ def _payload(
     return payload, point_id
 
 
-SEALED_FIELDS = {RECORD: "record", TOKENS: "tokens", VECTOR: "vector"}
-"""Payload keys that hold envelopes, and the field that each is bound to."""
+def sealed_fields(engine: Engine) -> dict[str, str]:
+    """Payload keys that hold envelopes, and the field that each is bound to."""
+    return {RECORD: "record", TOKENS: "tokens"} | {
+        vector_key(name): vector_key(name) for name in engine.manifest.spaces
+    }
 
 
-def sealed_anew(sealer: Sealer, point: Point) -> Point:
+def sealed_anew(engine: Engine, sealer: Sealer, point: Point) -> Point:
     """The point with its envelopes under the key that seals now."""
     payload = dict(point.payload)
-    for key, name in SEALED_FIELDS.items():
+    for key, name in sealed_fields(engine).items():
         if key in payload:
             payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
     return replace(point, payload=payload)

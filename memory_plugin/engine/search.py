@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from memory_plugin import ids
 from memory_plugin.engine import sealed_vectors
-from memory_plugin.engine.core import Engine, Stopwatch, scroll
+from memory_plugin.engine.core import Engine, Model, Stopwatch, scroll
 from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, TOKENS, open_record, require_inside
 from memory_plugin.engine.rank import DENSE, FUSED, LEXICAL, Opened, cross_encode, freshness, late_interaction
 from memory_plugin.engine.sealing import sparse_vector
@@ -141,18 +141,19 @@ async def search(engine: Engine, asked: Request) -> Results:
         SealError: A candidate is not sealed, was tampered with, or its key is gone.
     """
     watch = Stopwatch()
+    model = engine.active  # once: a switch to another model in the middle must not mix spaces
     scopes = await _scopes(engine, asked)
     if not scopes:
         return Results((), watch.stop())
     needs_tokens = asked.rerank != "none" and engine.late is not None
     embedded = None
     if asked.legs != "lexical" or needs_tokens:
-        embedded = await engine.embed([asked.query], input_type="query")
+        embedded = await engine.embed(model, [asked.query], input_type="query")
     watch.lap("embed")
     wanted = _wanted(engine, asked)
     while True:
-        opened, more = await _candidates(engine, asked, scopes, embedded, wanted, watch)
-        hits, state = await _ranked(engine, asked, embedded if needs_tokens else None, opened, watch)
+        opened, more = await _candidates(engine, model, asked, scopes, embedded, wanted, watch)
+        hits, state = await _ranked(engine, model, asked, embedded if needs_tokens else None, opened, watch)
         selected = _select(engine, asked, hits)
         if len(selected) == asked.limit or not more or wanted > MAX_CANDIDATES:
             break
@@ -172,11 +173,11 @@ def _wanted(engine: Engine, asked: Request) -> int:
 
 
 async def _ranked(
-    engine: Engine, asked: Request, embedded: Embeddings | None, opened: list[Opened], watch: Stopwatch
+    engine: Engine, model: Model, asked: Request, embedded: Embeddings | None, opened: list[Opened], watch: Stopwatch
 ) -> tuple[list[Hit], Literal["off", "applied", "failed"]]:
     """The opened candidates after the stages that were asked for."""
     if embedded is not None and opened:
-        opened = await late_interaction(engine, asked.query, embedded, opened)
+        opened = await late_interaction(engine, model, asked.query, embedded, opened)
         watch.lap("late")
     hits = [one.hit for one in opened]
     if asked.rerank != "full" or engine.reranker is None or not hits:
@@ -202,6 +203,7 @@ async def _scopes(engine: Engine, asked: Request) -> list[_Scope]:
 
 async def _candidates(
     engine: Engine,
+    model: Model,
     asked: Request,
     scopes: Sequence[_Scope],
     embedded: Embeddings | None,
@@ -216,9 +218,9 @@ async def _candidates(
     depth = max(min(engine.settings.leg_limit, MIN_DEPTH + 2 * wanted), wanted)
     exact = all(scope.exact for scope in scopes)
     while True:
-        found = await _fused(engine, asked, scopes, embedded, depth, top=wanted if exact else None)
+        found = await _fused(engine, model, asked, scopes, embedded, depth, top=wanted if exact else None)
         watch.lap("index")
-        opened = await _open(engine, asked, scopes, found.candidates)
+        opened = await _open(engine, model, asked, scopes, found.candidates)
         watch.lap("open")
         if exact or found.exhausted or len(opened) >= wanted:
             return opened[:wanted], not found.exhausted or found.total > wanted
@@ -227,6 +229,7 @@ async def _candidates(
 
 async def _fused(
     engine: Engine,
+    model: Model,
     asked: Request,
     scopes: Sequence[_Scope],
     embedded: Embeddings | None,
@@ -242,7 +245,7 @@ async def _fused(
     for scope in scopes:
         if vectors is not None and engine.settings.vectors != "sealed":
             vector = scope.sealer.rotate(vectors)[0] if engine.settings.vectors == "rotated" else vectors[0]
-            queries.append(LegQuery(engine.dense, vector, scope.filter, depth))
+            queries.append(LegQuery(model.dense, vector, scope.filter, depth))
             owners.append((DENSE, scope))
         if words:
             sparse = sparse_vector(scope.sealer, words, [1.0] * len(words))
@@ -254,7 +257,7 @@ async def _fused(
         for scope in scopes:
             whole = len(scope.namespace) == 1 and asked.filter is None
             nearest = sealed_vectors.search(
-                engine, scope.sealer, scope.filter, vectors[0], limit=depth, whole_subject=whole
+                engine, model, scope.sealer, scope.filter, vectors[0], limit=depth, whole_subject=whole
             )
             answers.append(await nearest)
             owners.append((DENSE, scope))
@@ -295,18 +298,19 @@ def _fuse(
 
 
 async def _open(
-    engine: Engine, asked: Request, scopes: Sequence[_Scope], candidates: Sequence[Candidate]
+    engine: Engine, model: Model, asked: Request, scopes: Sequence[_Scope], candidates: Sequence[Candidate]
 ) -> list[Opened]:
     """Fetch and open the candidates, in order; those that fail the filter are dropped."""
     late = asked.rerank != "none" and engine.late is not None
     wanted = (SUBJECT, RECORD, TOKENS) if late else (SUBJECT, RECORD)
     points = await engine.index.fetch(engine.io, [one.id for one in candidates], payload=wanted)
     payloads = {point.id: point.payload for point in points}  # one deleted meanwhile is missing
-    return await engine.io.call(_open_all, engine, asked, scopes, candidates, payloads, late)
+    return await engine.io.call(_open_all, engine, model, asked, scopes, candidates, payloads, late)
 
 
 def _open_all(
     engine: Engine,
+    model: Model,
     asked: Request,
     scopes: Sequence[_Scope],
     candidates: Sequence[Candidate],
@@ -327,7 +331,7 @@ def _open_all(
         tokens = None
         if late and payload.get(TOKENS) is not None:
             tokens = sealer.open(candidate.id, "tokens", payload[TOKENS])
-        hit = Hit(record, candidate.score, candidate.stages, engine.manifest.active)
+        hit = Hit(record, candidate.score, candidate.stages, model.space)
         if engine.settings.half_life_days is not None:
             hit = replace(hit, score=hit.score * freshness(engine, hit))
         opened.append(Opened(hit, tokens))

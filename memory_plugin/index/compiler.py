@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.index.validate import check_key
-from memory_plugin.types import And, AnyOf, Filter, HasVector, Not, Or, Range, Scalar, TimeRange
+from memory_plugin.types import And, AnyOf, Filter, HasKey, HasVector, Not, Or, Range, Scalar, TimeRange
 
 C = TypeVar("C")
 # Both engines walk a filter recursively; theirs is not our stack to overflow.
@@ -30,6 +30,9 @@ class Dialect(Protocol[C]):
 
     def has_vector(self, name: str, /) -> C:
         """The point has that vector."""
+
+    def lacks(self, key: str, /) -> C:
+        """The payload has no such key, or an empty value."""
 
     def group(self, *, must: Sequence[C] = (), should: Sequence[C] = (), must_not: Sequence[C] = ()) -> C:
         """All of ``must``, one of ``should`` if there are any, none of ``must_not``."""
@@ -54,6 +57,8 @@ def _compile(where: Filter, dialect: Dialect[C], depth: int) -> C:
             return _between(where, dialect)
         case HasVector(name):
             return dialect.has_vector(check_key(name))
+        case HasKey(key):
+            return dialect.group(must_not=[dialect.lacks(check_key(key))])
         case And(parts):
             return dialect.group(must=[_compile(part, dialect, depth + 1) for part in parts])
         case Or(()):

@@ -32,7 +32,7 @@ from memory_plugin.index.validate import (
     check_payload,
     check_points,
 )
-from memory_plugin.types import Filter, Json, LegQuery, Point, PointId, Scored
+from memory_plugin.types import Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
 
 class EdgeIndex:
@@ -111,9 +111,11 @@ class EdgeIndex:
         *,
         dense: Mapping[str, int],
         sparse: Sequence[str],
+        weighted: Sequence[str] = (),
         keywords: Sequence[str],
         integers: Sequence[str],
         tenant: str,
+        quantization: Quantization = "turbo4",
     ) -> None:
         """Make the store; what a killed ``create`` left is made anew.
 

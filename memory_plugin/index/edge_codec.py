@@ -58,6 +58,9 @@ class _EdgeDialect:
     def has_vector(self, name: str, /) -> Any:
         return qe.HasVectorCondition(name)
 
+    def lacks(self, key: str, /) -> Any:
+        return qe.IsEmptyCondition(key)
+
     def group(self, *, must: Sequence[Any] = (), should: Sequence[Any] = (), must_not: Sequence[Any] = ()) -> Any:
         return qe.Filter(must=list(must) or None, should=list(should) or None, must_not=list(must_not) or None)
 

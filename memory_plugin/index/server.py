@@ -36,7 +36,7 @@ from memory_plugin.index.validate import (
     pack_manifest,
     unpack_manifest,
 )
-from memory_plugin.types import And, Filter, Json, LegQuery, Point, PointId, Scored
+from memory_plugin.types import And, Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
 Client: TypeAlias = QdrantClient | AsyncQdrantClient
 # The first whose sparse search takes the term statistics of one subject's points.
@@ -133,9 +133,11 @@ class ServerIndex:
         *,
         dense: Mapping[str, int],
         sparse: Sequence[str],
+        weighted: Sequence[str] = (),
         keywords: Sequence[str],
         integers: Sequence[str],
         tenant: str,
+        quantization: Quantization = "turbo4",
     ) -> None:
         """Make the collection, its payload indexes before any point, and last the alias.
 

@@ -64,6 +64,9 @@ class _ServerDialect:
     def has_vector(self, name: str, /) -> Any:
         return models.HasVectorCondition(has_vector=name)
 
+    def lacks(self, key: str, /) -> Any:
+        return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+
     def group(self, *, must: Sequence[Any] = (), should: Sequence[Any] = (), must_not: Sequence[Any] = ()) -> Any:
         return models.Filter(must=list(must) or None, should=list(should) or None, must_not=list(must_not) or None)
 

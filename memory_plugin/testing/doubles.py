@@ -31,6 +31,8 @@ class HashEmbedder:
         revision: Another revision puts every word elsewhere: a different space.
     """
 
+    leaves_machine = False
+
     def __init__(self, dimension: int = 64, revision: str = "1") -> None:
         self.identity = ModelIdentity("testing", "hashed-words", revision, dimension)
         self.texts: list[str] = []
@@ -61,6 +63,7 @@ class OverlapReranker:
     """Scores by the share of the query's words that a text holds."""
 
     model = "testing:overlap"
+    leaves_machine = False
 
     def rerank(self, query: str, texts: Sequence[str], /) -> list[float]:
         """One score a text."""
@@ -72,6 +75,7 @@ class FailingReranker:
     """Fails."""
 
     model = "testing:failing"
+    leaves_machine = False
 
     def rerank(self, query: str, texts: Sequence[str], /) -> list[float]:
         """Raise."""

@@ -95,7 +95,7 @@ def search_overhead(directory: Path) -> dict[str, list[float]]:
         def raw() -> object:
             at = next(turn) % len(queries)
             legs = [
-                qe.Prefetch(100, qe.Query.Nearest(vectors[at], engine.dense), filter=where, params=dense),
+                qe.Prefetch(100, qe.Query.Nearest(vectors[at], engine.active.dense), filter=where, params=dense),
                 qe.Prefetch(100, qe.Query.Nearest(prepared[at], engine.sparse), filter=where, params=sparse),
             ]
             fusion: Any = qe.Fusion.Rrf(4, [1.0, 2.0])  # the stub does not know that it is a Fusion

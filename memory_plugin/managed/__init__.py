@@ -1,0 +1,1 @@
+"""What every managed provider does: batches, retries, errors, usage."""
