@@ -16,7 +16,7 @@ from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import ConfigurationError, InvalidInputError, MemoryPluginError
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
-from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, KeyRing, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 
 KeySource: TypeAlias = "KeyRing | Callable[[str], KeyRing] | str | os.PathLike[str] | None"
@@ -32,14 +32,14 @@ class Assembly:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str,
+        embedder: AnyEmbedder | str,
         reranker: Reranker | str | None,
         late: LateInteraction | str | None,
         keyring: KeySource,
         settings: Settings | None,
     ) -> None:
         self._index = _having(index, "index", "read_manifest", "upsert")
-        made = registry.embedder(embedder) if isinstance(embedder, str) else embedder
+        made = registry.embedder(embedder) if isinstance(embedder, str) else registry.adapted(embedder)
         self._embedder = _having(made, "embedder", "embed", "identity")
         self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
         if self._reranker is not None:

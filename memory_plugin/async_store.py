@@ -19,7 +19,7 @@ from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
 from memory_plugin.types import (
@@ -51,7 +51,7 @@ class AsyncMemoryStore:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
         late: LateInteraction | str | None = LOCAL,
@@ -69,7 +69,7 @@ class AsyncMemoryStore:
         cls,
         location: str | os.PathLike[str],
         *,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
         late: LateInteraction | str | None = LOCAL,
         keyring: KeySource = None,

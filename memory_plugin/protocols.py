@@ -46,6 +46,30 @@ class Embedder(Protocol):
         """One vector a text, in input order."""
 
 
+class LlamaIndexEmbedding(Protocol):
+    """What is used of an embedding object of LlamaIndex; a store takes one as its embedder."""
+
+    def get_text_embedding_batch(self, texts: list[str], /) -> Sequence[Sequence[float]]:
+        """One vector a document, in input order."""
+
+    def get_query_embedding(self, query: str, /) -> Sequence[float]:
+        """The vector of a query."""
+
+
+class LangChainEmbeddings(Protocol):
+    """What is used of an embedding object of LangChain; a store takes one as its embedder."""
+
+    def embed_documents(self, texts: list[str], /) -> Sequence[Sequence[float]]:
+        """One vector a document, in input order."""
+
+    def embed_query(self, text: str, /) -> Sequence[float]:
+        """The vector of a query."""
+
+
+AnyEmbedder: TypeAlias = Embedder | LlamaIndexEmbedding | LangChainEmbeddings
+"""What may be passed as an embedder: see ``registry.adapted``."""
+
+
 class Located(Protocol):
     """What an embedder or a reranker may tell of where it works; one that does not tell is taken to be elsewhere."""
 

@@ -21,12 +21,13 @@ from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
 from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker
+from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Reranker
 
 # name → (module:attribute, the extra that it needs or "")
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
 )
 LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -79,6 +80,18 @@ def late_interaction(name: str) -> LateInteraction:
         UnknownProviderError: None of that name.
     """
     return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
+
+
+def adapted(value: AnyEmbedder) -> Embedder:
+    """What was passed as an embedder, as one: an embedding object of LlamaIndex or LangChain is bridged.
+
+    Anything else is returned as it is; whoever asked checks that it is an embedder.
+    """
+    if not (hasattr(value, "embed") and hasattr(value, "identity")):
+        bridges = importlib.import_module("memory_plugin.embedders.bridges")
+        if bridges.framework_of(value) is not None:
+            return cast("Embedder", bridges.Bridge(value))
+    return cast("Embedder", value)
 
 
 def pieces(embedder: Embedder) -> Pieces:

@@ -17,7 +17,7 @@ from memory_plugin.engine.manage import Forgotten
 from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.flow import Blocking, run
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
 from memory_plugin.types import (
@@ -39,7 +39,8 @@ class MemoryStore:
 
     Args:
         index: Where points are kept.
-        embedder: Makes vectors; an object, or a name such as "local".
+        embedder: Makes vectors; an object, also an embedding object of LlamaIndex or LangChain; or a name such as
+            "local".
         reranker: A cross-encoder that reads the best candidates, or None.
         late: Re-ranks candidates by token vectors; "local", an object, or None.
         keyring: Where the keys are; see ``KeySource``.
@@ -54,7 +55,7 @@ class MemoryStore:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
         late: LateInteraction | str | None = LOCAL,
@@ -68,7 +69,7 @@ class MemoryStore:
         cls,
         location: str | os.PathLike[str],
         *,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
         late: LateInteraction | str | None = LOCAL,
         keyring: KeySource = None,
