@@ -65,7 +65,6 @@ class Assembly:
                 embedder=self._embedder,
                 late=self._late,
                 reranker=self._reranker,
-                pieces=registry.pieces(self._embedder),
                 settings=self._settings,
             )
             keyring = key_ring(self._keyring, store)

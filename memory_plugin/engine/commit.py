@@ -115,7 +115,7 @@ async def _under_its_key(engine: Engine, sealer: Sealer, drafts: Sequence[Draft]
     now = await _current(engine, sealer)
     if now is sealer:
         return drafts
-    return [replace(draft, point=sealed_anew(engine, now, draft.point)) for draft in drafts]
+    return [replace(draft, point=sealed_anew(now, draft.point)) for draft in drafts]
 
 
 def intent(sealer: Sealer, work: Work) -> Point:

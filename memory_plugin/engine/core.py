@@ -60,17 +60,32 @@ class Model:
         return f"{self.embedder.identity.provider}:{self.embedder.identity.model}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Which models a store works with at a moment; replaced as a whole, so that nobody sees half a switch.
+
+    Args:
+        active: The one that is searched.
+        other: That of the second space, while there is one and this process has the model: writes fill both.
+    """
+
+    active: Model
+    other: Model | None = None
+
+
 @dataclass(slots=True)
 class Engine:
     """The parts of an open store.  Holds no data of its users beyond their keys.
 
     ``active`` is the model that is searched.  A search reads it once and stays with it, so that a switch in the
     middle mixes nothing.  ``other`` is the model of the second space while there is one: writes fill both.
+    ``embedders`` are all that this process has, by space: what a switch may go to.
     """
 
     io: IO
     index: VectorIndex
-    active: Model
+    models: Models
+    embedders: dict[str, Embedder]
     late: LateInteraction | None
     reranker: Reranker | None
     keyring: KeyRing
@@ -79,18 +94,28 @@ class Engine:
     manifest: Manifest
     store_key: SubjectKey
     store_sealer: Sealer
-    other: Model | None = None
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     writing: AbstractAsyncContextManager[object] = field(init=False)
     staging: AbstractAsyncContextManager[object] = field(init=False)
     heads: dict[str, Head] = field(default_factory=dict)
     opened_vectors: dict[tuple[str, str], object] = field(default_factory=dict)
+    migrating: bool = False
     _sealers: OrderedDict[str, tuple[tuple[tuple[bytes, type], ...], Sealer]] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.writing = self.io.lock()
         self.staging = self.io.lock()
+
+    @property
+    def active(self) -> Model:
+        """The model that is searched."""
+        return self.models.active
+
+    @property
+    def other(self) -> Model | None:
+        """The model of the second space, where there is one and this process has it."""
+        return self.models.other
 
     @property
     def sparse(self) -> str:
@@ -170,30 +195,35 @@ class Engine:
         return self.late is not None and getattr(model.embedder, "encoder", None) == self.late.encoder
 
     async def embed(self, model: Model, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
-        """Unit vectors of the model's space, checked.
+        """Unit vectors of the model's space, checked; see ``embed``."""
+        return await embed(self.io, model, texts, input_type=input_type)
 
-        Raises:
-            EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
-        """
-        identity, provider = model.embedder.identity, model.name
-        with translate(EmbeddingError, provider=provider):
-            made = await self.io.call(model.embedder.embed, texts, input_type=input_type)
-            found = made if isinstance(made, Embeddings) else Embeddings(np.asarray(made, dtype=np.float32))
-            vectors = np.asarray(found.vectors, dtype=np.float64)
-            shape = (len(texts), identity.dimension)
-            if vectors.shape != shape:
-                raise EmbeddingError(
-                    f"{provider} returned vectors of shape {vectors.shape}, not {shape}", provider=provider
-                )
-            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-            if not np.isfinite(norms).all() or (norms == 0).any():
-                raise EmbeddingError(f"{provider} returned a vector that is zero or not finite", provider=provider)
-            if found.tokens is not None and len(found.tokens) != len(texts):
-                raise EmbeddingError(
-                    f"{provider} returned token vectors of {len(found.tokens)} texts, not {len(texts)}",
-                    provider=provider,
-                )
-        return replace(found, vectors=(vectors / norms).astype(np.float32))
+
+async def embed(io: IO, model: Model, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
+    """Unit vectors of the model's space, checked.
+
+    Raises:
+        EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
+    """
+    identity, provider = model.embedder.identity, model.name
+    with translate(EmbeddingError, provider=provider):
+        made = await io.call(model.embedder.embed, texts, input_type=input_type)
+        found = made if isinstance(made, Embeddings) else Embeddings(np.asarray(made, dtype=np.float32))
+        vectors = np.asarray(found.vectors, dtype=np.float64)
+        shape = (len(texts), identity.dimension)
+        if vectors.shape != shape:
+            raise EmbeddingError(
+                f"{provider} returned vectors of shape {vectors.shape}, not {shape}", provider=provider
+            )
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or (norms == 0).any():
+            raise EmbeddingError(f"{provider} returned a vector that is zero or not finite", provider=provider)
+        if found.tokens is not None and len(found.tokens) != len(texts):
+            raise EmbeddingError(
+                f"{provider} returned token vectors of {len(found.tokens)} texts, not {len(texts)}",
+                provider=provider,
+            )
+    return replace(found, vectors=(vectors / norms).astype(np.float32))
 
 
 def dense_name(space: str) -> str:
@@ -241,12 +271,12 @@ PAGE = 256
 
 
 async def pages(
-    engine: Engine, where: Filter, *, payload: Sequence[str] | Literal[True]
+    engine: Engine, where: Filter, *, payload: Sequence[str] | Literal[True], size: int = PAGE
 ) -> AsyncIterator[Sequence[Point]]:
     """Every matching point, some at once."""
     after: PointId | None = None
     while True:
-        points, after = await engine.index.scroll(engine.io, where, limit=PAGE, after=after, payload=payload)
+        points, after = await engine.index.scroll(engine.io, where, limit=size, after=after, payload=payload)
         yield points
         if after is None:
             return

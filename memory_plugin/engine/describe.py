@@ -58,11 +58,10 @@ class Verified:
 
 async def verify(engine: Engine) -> Verified:
     """Open every record of every subject, hold its tags against it, and look for vectors that are missing."""
-    ours = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
     sealers: dict[str, Sealer | None] = {}
     failures: dict[str, str] = {}
     memories = 0
-    async for page in pages(engine, ours, payload=True):
+    async for page in pages(engine, OURS, payload=True):
         memories += len(page)
         for subject in {str(point.payload.get(SUBJECT)) for point in page} - set(sealers):
             sealers[subject] = await make_sealer(
@@ -108,7 +107,7 @@ def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
         sealed_vectors.decode(point.id, sealer.open(point.id, key, payload.get(key)), dimension)
     revision = str(payload.get(REVISION))
     expected = tags(engine, sealer, record, revision)
-    envelopes = set(sealed_fields(engine))
+    envelopes = set(sealed_fields(payload))
     wrong = sorted(key for key in {*expected, *payload} - envelopes if expected.get(key) != payload.get(key))
     if wrong or point.id != sealer.point_id(record.document, revision, str(record.index)):
         raise DecryptionError(f"its tags are not those of its record: {', '.join(wrong) or REVISION}")
@@ -157,8 +156,7 @@ async def _sizes(engine: Engine) -> dict[str, int]:
     """Memories, subjects, and what their sealed parts take in Qdrant, in bytes of base64."""
     sizes: Counter[str] = Counter(memories=0, subjects=0, token_bytes=0, record_bytes=0)
     subjects = set()
-    where = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
-    async for point in scroll(engine, where, payload=(SUBJECT, RECORD, TOKENS)):
+    async for point in scroll(engine, OURS, payload=(SUBJECT, RECORD, TOKENS)):
         sizes["memories"] += 1
         subjects.add(point.payload.get(SUBJECT))
         sizes["token_bytes"] += len(str(point.payload.get(TOKENS, "")))

@@ -21,6 +21,7 @@ from memory_plugin.engine.payload import (
     REVISION,
     SUBJECT,
     TOKENS,
+    VECTOR,
     Head,
     encode,
     namespace_tag,
@@ -153,19 +154,20 @@ def _payload(
     return payload, point_id
 
 
-def sealed_fields(engine: Engine) -> dict[str, str]:
-    """Payload keys that hold envelopes, and the field that each is bound to."""
-    return {RECORD: "record", TOKENS: "tokens"} | {
-        vector_key(name): vector_key(name) for name in engine.manifest.spaces
-    }
+def sealed_fields(payload: Mapping[str, Json]) -> dict[str, str]:
+    """The payload's keys that hold envelopes, and the field that each is bound to.
+
+    Vectors of a space that another process has begun are among them, so the manifest is not asked.
+    """
+    known = {RECORD: "record", TOKENS: "tokens"}
+    return {key: known.get(key, key) for key in payload if key in known or key.startswith(VECTOR)}
 
 
-def sealed_anew(engine: Engine, sealer: Sealer, point: Point) -> Point:
+def sealed_anew(sealer: Sealer, point: Point) -> Point:
     """The point with its envelopes under the key that seals now."""
     payload = dict(point.payload)
-    for key, name in sealed_fields(engine).items():
-        if key in payload:
-            payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
+    for key, name in sealed_fields(payload).items():
+        payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
     return replace(point, payload=payload)
 
 
