@@ -37,10 +37,15 @@ class Assembly:
         late: LateInteraction | str | None,
         keyring: KeySource,
         settings: Settings | None,
+        successor: AnyEmbedder | str | None = None,
     ) -> None:
         self._index = _having(index, "index", "read_manifest", "upsert")
         made = registry.embedder(embedder) if isinstance(embedder, str) else registry.adapted(embedder)
         self._embedder = _having(made, "embedder", "embed", "identity")
+        self._successor = None
+        if successor is not None:
+            made = registry.embedder(successor) if isinstance(successor, str) else registry.adapted(successor)
+            self._successor = _having(made, "successor", "embed", "identity")
         self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
         if self._reranker is not None:
             _having(self._reranker, "reranker", "rerank", "model")
@@ -66,6 +71,7 @@ class Assembly:
                 late=self._late,
                 reranker=self._reranker,
                 settings=self._settings,
+                successor=self._successor,
             )
             keyring = key_ring(self._keyring, store)
             if found is None and isinstance(keyring, FileKeyRing):

@@ -11,12 +11,15 @@ from typing import Self
 from memory_plugin import ids
 from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
+from memory_plugin.engine.backfill import BATCH
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.migrate import FLOOR
+from memory_plugin.engine.migration import Migration, Pending, Tell
 from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.search import Legs, Rerank
-from memory_plugin.engine.verbs import Verbs
+from memory_plugin.engine.verbs import Questions, Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
@@ -30,6 +33,7 @@ from memory_plugin.types import (
     Metadata,
     Page,
     PointId,
+    Quantization,
     Record,
     Results,
     Scalar,
@@ -46,6 +50,7 @@ class AsyncMemoryStore:
         late: See ``MemoryStore``.
         keyring: See ``MemoryStore``.
         settings: See ``MemoryStore``.
+        successor: See ``MemoryStore``.
     """
 
     def __init__(
@@ -57,9 +62,10 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = LOCAL,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
     ) -> None:
         self._io = OnLoop()
-        self._opening = Assembly(index, embedder, reranker, late, keyring, settings)
+        self._opening = Assembly(index, embedder, reranker, late, keyring, settings, successor)
         self._opened: Verbs | None = None
         self._once = self._io.lock()
         self._closed = False
@@ -74,12 +80,15 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = LOCAL,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
         """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
         index = index_at(location, asynchronous=True, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        return cls(
+            index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings, successor=successor
+        )
 
     async def _verbs(self) -> Verbs:
         if self._opened is None:
@@ -221,9 +230,53 @@ class AsyncMemoryStore:
         """See ``MemoryStore.rotate``."""
         return await (await self._verbs()).rotate(namespace)
 
-    async def verify(self) -> Verified:
+    async def migrate(
+        self,
+        embedder: AnyEmbedder | str | None = None,
+        *,
+        questions: Questions | None = None,
+        floor: float = FLOOR,
+        rate: float | None = None,
+        batch: int = BATCH,
+        progress: Tell | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+        quantization: Quantization | None = None,
+    ) -> Migration:
+        """See ``MemoryStore.migrate``."""
+        return await (await self._verbs()).migrate(
+            embedder,
+            questions=questions,
+            floor=floor,
+            rate=rate,
+            batch=batch,
+            progress=progress,
+            dry_run=dry_run,
+            force=force,
+            quantization=quantization,
+        )
+
+    async def rollback(
+        self, embedder: AnyEmbedder | str | None = None, *, rate: float | None = None, batch: int = BATCH
+    ) -> Migration:
+        """See ``MemoryStore.rollback``."""
+        return await (await self._verbs()).rollback(embedder, rate=rate, batch=batch)
+
+    async def finish(self) -> int | None:
+        """See ``MemoryStore.finish``."""
+        return await (await self._verbs()).finish()
+
+    async def abandon(self) -> int | None:
+        """See ``MemoryStore.abandon``."""
+        return await (await self._verbs()).abandon()
+
+    async def migration(self) -> Pending | None:
+        """See ``MemoryStore.migration``."""
+        return await (await self._verbs()).migration()
+
+    async def verify(self, *, model: bool = False) -> Verified:
         """See ``MemoryStore.verify``."""
-        return await (await self._verbs()).verify()
+        return await (await self._verbs()).verify(model=model)
 
     async def describe(self) -> dict[str, Json]:
         """See ``MemoryStore.describe``."""

@@ -78,7 +78,7 @@ class Blocking:
 
     async def sleep(self, seconds: float, /) -> None:
         """Hold this thread."""
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to hold up
 
     def lock(self) -> AbstractAsyncContextManager[object]:
         """Held by one thread at a time."""

@@ -165,7 +165,7 @@ def _advice(found: Manifest, want: ModelIdentity, at: str) -> list[str]:
     name = space(want)
     if name == found.target:
         return [
-            "The store is being moved to this model, and serves with the other until all memories have vectors of both.",
+            "The store is being moved to this model, and serves with the other until all memories have both.",
             "Open it with the other, and successor= this one; go on, or give it up:",
             f"  memory-plugin migrate --to {name_of(want, found)}{at}",
             f"  memory-plugin migrate --abandon{at}",

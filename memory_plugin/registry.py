@@ -20,8 +20,9 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
-from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
+from memory_plugin.errors import ConfigurationError, MemoryPluginError, MissingExtraError, UnknownProviderError
 from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Reranker
+from memory_plugin.types import ModelIdentity
 
 # name → (module:attribute, the extra that it needs or "")
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -102,6 +103,28 @@ def adapted(value: AnyEmbedder) -> Embedder:
         if bridges.framework_of(value) is not None:
             return cast("Embedder", bridges.Bridge(value))
     return cast("Embedder", value)
+
+
+def of(identity: ModelIdentity) -> Embedder:
+    """An embedder of exactly that identity, made from its name alone.
+
+    Raises:
+        ConfigurationError: The name does not tell all of it, a package or a key is missing, or it changed since.
+    """
+    plain, size = f"{identity.provider}:{identity.model}", f"dimension={identity.dimension}"
+    why = ""
+    for head in (identity.provider, plain):
+        for tail in ("", f"?{size}", f"?{size}&force=true"):
+            try:
+                made = embedder(head + tail)
+                if made.identity == identity:
+                    return made
+            except MemoryPluginError as error:
+                why = why or f" ({error})" if head == plain else why
+    raise ConfigurationError(
+        f"the model {plain} of {identity.dimension} dimensions, revision {identity.revision[:12]}, cannot be made from "
+        f"its name{why}: name it with its options, e.g. --embedder '{plain}?base_url=…', or pass the object"
+    )
 
 
 def pieces(embedder: Embedder) -> Pieces:

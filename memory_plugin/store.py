@@ -11,11 +11,15 @@ from typing import Self
 from memory_plugin import ids
 from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
+from memory_plugin.engine.backfill import BATCH
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.migrate import FLOOR
+from memory_plugin.engine.migration import Migration, Pending, Tell
 from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.search import Legs, Rerank
+from memory_plugin.engine.verbs import Questions
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
@@ -28,6 +32,7 @@ from memory_plugin.types import (
     Metadata,
     Page,
     PointId,
+    Quantization,
     Record,
     Results,
     Scalar,
@@ -45,6 +50,8 @@ class MemoryStore:
         late: Re-ranks candidates by token vectors; "local", an object, or None.
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
+        successor: The model that a migration by another process goes to: this store then writes both spaces, and
+            follows the switch.
 
     Raises:
         ManifestMismatchError: The store was made with another model, key mode, or settings.
@@ -61,8 +68,9 @@ class MemoryStore:
         late: LateInteraction | str | None = LOCAL,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
     ) -> None:
-        self._verbs = run(Assembly(index, embedder, reranker, late, keyring, settings).open(Blocking()))
+        self._verbs = run(Assembly(index, embedder, reranker, late, keyring, settings, successor).open(Blocking()))
 
     @classmethod
     def open(
@@ -74,6 +82,7 @@ class MemoryStore:
         late: LateInteraction | str | None = LOCAL,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
@@ -86,6 +95,7 @@ class MemoryStore:
             late: See the class.
             keyring: See the class.
             settings: See the class.
+            successor: See the class.
             collection: Name of the collection on a server.
             api_key: Of the server.
 
@@ -93,7 +103,9 @@ class MemoryStore:
             MemoryPluginError: As for the class.
         """
         index = index_at(location, asynchronous=False, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        return cls(
+            index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings, successor=successor
+        )
 
     def add(
         self,
@@ -325,9 +337,101 @@ class MemoryStore:
         """
         return run(self._verbs.rotate(namespace))
 
-    def verify(self) -> Verified:
-        """Open every memory of every subject; says which do not open or lack a vector."""
-        return run(self._verbs.verify())
+    def migrate(
+        self,
+        embedder: AnyEmbedder | str | None = None,
+        *,
+        questions: Questions | None = None,
+        floor: float = FLOOR,
+        rate: float | None = None,
+        batch: int = BATCH,
+        progress: Tell | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+        quantization: Quantization | None = None,
+    ) -> Migration:
+        """Change the model of the store, or how its vectors are quantized, while it serves.
+
+        Every write fills both models' spaces from now on; memories that were there before get vectors of the new
+        model; then it is measured, and searches go over to it in one step.  The old space is kept, and written, until
+        ``finish``: ``rollback`` goes back.  Cut off, it is finished by calling it again with the same model.
+
+        Args:
+            embedder: The new model, an object or a name; None to change the quantization alone.
+            questions: Your own, with what answers them: a file, the directory of an evaluation set, or a list.  Without
+                any, the memories themselves are asked for.
+            floor: Share of what the old model finds that the new one has to find.
+            rate: Memories a second at most; None: as fast as it goes.
+            batch: Memories embedded and written together.
+            progress: Called with a ``MigrationProgress`` after each batch.
+            dry_run: Say what it would take, and change nothing.
+            force: Switch whatever was measured.
+            quantization: "turbo4", "turbo2", "int8", "binary" or "none".
+
+        Raises:
+            MigrationError: Another one is pending, or too little is found; the store serves as before.
+            EmbeddingError: A model failed; what was done is kept.
+            InvalidInputError: An argument cannot be used.
+        """
+        return run(
+            self._verbs.migrate(
+                embedder,
+                questions=questions,
+                floor=floor,
+                rate=rate,
+                batch=batch,
+                progress=progress,
+                dry_run=dry_run,
+                force=force,
+                quantization=quantization,
+            )
+        )
+
+    def rollback(
+        self, embedder: AnyEmbedder | str | None = None, *, rate: float | None = None, batch: int = BATCH
+    ) -> Migration:
+        """Go back to the model before the last switch: at once, then fill in what was not written to its space.
+
+        Args:
+            embedder: That model, where this store was opened without it.
+            rate: Memories a second at most, of those that are filled in.
+            batch: Memories embedded and written together.
+
+        Raises:
+            MigrationError: Nothing was switched, it was finished, or the model is not at hand.
+        """
+        return run(self._verbs.rollback(embedder, rate=rate, batch=batch))
+
+    def finish(self) -> int | None:
+        """Drop the space that was left by the last switch; how many bytes that freed, where the index tells.
+
+        Raises:
+            MigrationError: There is none.
+        """
+        return run(self._verbs.finish())
+
+    def abandon(self) -> int | None:
+        """Give up a migration that was not switched, and drop its space; bytes as ``finish``.
+
+        Raises:
+            MigrationError: None is under way.
+        """
+        return run(self._verbs.abandon())
+
+    def migration(self) -> Pending | None:
+        """The migration that is not finished, and what can be done; None where there is none."""
+        return run(self._verbs.migration())
+
+    def verify(self, *, model: bool = False) -> Verified:
+        """Open every memory of every subject; says which do not open or lack a vector.
+
+        Args:
+            model: Embed the probes that were kept when the store was made, too, and say how far the model has moved.
+
+        Raises:
+            EmbeddingError: The model failed.
+        """
+        return run(self._verbs.verify(model=model))
 
     def describe(self) -> dict[str, Json]:
         """Where data and keys are, what protects what, which models, versions, sizes."""

@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from memory_plugin.engine.backfill import heal
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
 from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.entries import Entry
+from memory_plugin.engine.overlong import embed_passages
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
 from memory_plugin.engine.sealing import Cut, Encoded, Work, by_document, finish, point_ids, seal
+from memory_plugin.engine.spaces import fitting, follow
 from memory_plugin.errors import EmbeddingError, ProviderError, translate
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Added, And, AnyOf, Chunk, Embeddings, Namespace, PointId, TokenVectors
@@ -107,17 +110,19 @@ async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: li
     embedded = await _embed(engine, [chunk for cut in batch for chunk in cut.chunks])
     drafts = await engine.io.call(seal, engine, sealer, namespace, batch, embedded)
     await engine.io.uninterrupted(commit(engine, sealer, batch, drafts))
+    await heal(engine, sealer, [cut.work.document for cut in batch], embedded.spaces)
     return by_document(drafts)
 
 
 async def _embed(engine: Engine, chunks: Sequence[Chunk]) -> Encoded:
     texts = [chunk.passage for chunk in chunks]
-    active, other = engine.active, engine.other
+    models = engine.models  # once: a switch in the middle must not leave one of them out
+    active, other = models.active, models.other
     made = [(active, await engine.embed(active, texts, input_type="document"))]
     if other is not None:
         # What the second model fails to embed is filled in by the migration: a write does not fail for it.
         with suppress(ProviderError):
-            made.append((other, await engine.embed(other, texts, input_type="document")))
+            made.append((other, await embed_passages(engine, other, texts)))
     return Encoded(tuple(made), await _tokens(engine, texts, made))
 
 
@@ -151,6 +156,7 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
         seen = set(found.revisions.get(work.revision, ()))
         hidden_chunks = [chunk for chunk, point in zip(cut.chunks, ids, strict=True) if point not in seen]
         when = cut.time if work.entry.time is not None or not seen else await _time_of(engine, sealer, min(seen))
+        spaces = {model.space for model in (engine.active, engine.other) if model is not None}
         try:
             for start in range(0, len(hidden_chunks), engine.settings.batch):
                 chunks = hidden_chunks[start : start + engine.settings.batch]
@@ -160,12 +166,16 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
                 lengths += [draft.terms.total() for draft in drafts]
                 head = (await head_of(engine, sealer)).grown(lengths)
                 points = await engine.io.call(finish, engine, sealer, drafts, head)
-                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in points]
+                spaces &= set(embedded.spaces)
+                await follow(engine)
+                fits = [fitting(engine, point) for point in points]
+                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
                 await engine.io.uninterrupted(engine.index.upsert(engine.io, hidden))
             await engine.io.uninterrupted(show(engine, sealer, work, staged, lengths))
         except BaseException:
             await engine.io.uninterrupted(engine.index.delete(engine.io, staged))
             raise
+        await heal(engine, sealer, [work.document], tuple(spaces))
     return {work.document: ids}
 
 

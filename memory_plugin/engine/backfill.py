@@ -42,8 +42,13 @@ class Item:
 class Maker(Protocol):
     """Where new vectors come from."""
 
-    keys: tuple[str, ...]
-    """Payload keys that it needs beside the record."""
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Payload keys that it needs beside the record."""
+
+    @property
+    def made(self) -> int:
+        """Texts embedded so far."""
 
     async def __call__(self, engine: Engine, model: Model, items: Sequence[Item], /) -> Embeddings:
         """One vector an item, as the model would make it."""

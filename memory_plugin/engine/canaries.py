@@ -28,8 +28,7 @@ PROBES = (
     "Der Vertrag läuft am 31. März aus und wird nicht verlängert.",
     "كتبت الطبيبة الوصفة ونسيت التاريخ.",
     "rain",
-    "I would rather have the window seat, though my sister, who gets sick on long flights, asked for it first, and "
-    "in the end we agreed to swap places halfway, somewhere over the ocean.",
+    "I would rather have the window seat, though my sister, who gets sick on long flights, asked first; so we swap.",
 )
 
 KEPT = 256

@@ -112,9 +112,7 @@ def _unsealed(model: Model, items: Sequence[Item]) -> list[Vector | None]:
         if key not in point.payload:
             rows.append(None)
             continue
-        rows.append(
-            sealed_vectors.decode(point.id, item.sealer.open(point.id, key, point.payload[key]), dimension)
-        )
+        rows.append(sealed_vectors.decode(point.id, item.sealer.open(point.id, key, point.payload[key]), dimension))
     return rows
 
 

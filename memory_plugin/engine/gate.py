@@ -54,9 +54,7 @@ class _Probe:
     crowd: int
 
 
-async def measure(
-    engine: Engine, old: Model, new: Model, *, questions: Sequence[Question], floor: float
-) -> Gate:
+async def measure(engine: Engine, old: Model, new: Model, *, questions: Sequence[Question], floor: float) -> Gate:
     """What the new space finds, beside what the old one finds.
 
     Args:
@@ -162,7 +160,6 @@ async def _self_retrieval(engine: Engine, model: Model, probes: Sequence[_Probe]
     found = 0
     for probe, vector in zip(probes, made, strict=True):
         sealer = probe.item.sealer
-        # Memories of the same text share the ranks.
         hits = await nearest(engine, model, sealer, _all_of(sealer), vector, limit=probe.k)
         found += probe.item.point.id in {hit.id for hit in hits}
     return found / len(probes)
@@ -216,10 +213,12 @@ async def agreement(engine: Engine, model: Model) -> tuple[list[_Probe], list[se
     return probes, await neighbours(engine, model, probes)
 
 
-async def kept(engine: Engine, model: Model, before: tuple[list[_Probe], list[set[PointId] | None]]) -> Figure | None:
+async def kept(
+    engine: Engine, model: Model, before: tuple[list[_Probe], list[set[PointId] | None]], floor: float
+) -> Figure | None:
     """How much of that the store still finds; None where it is too small to tell."""
     probes, old = before
     if not probes:
         return None
     share = _agreement(probes, old, await neighbours(engine, model, probes))
-    return Figure(f"neighbours kept@{K}", share, 0.0, None, len(probes))
+    return Figure(f"neighbours kept@{K}", share, floor, None, len(probes))

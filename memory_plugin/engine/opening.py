@@ -12,10 +12,10 @@ from memory_plugin.engine.canaries import make as make_canaries
 from memory_plugin.engine.canaries import require_unmoved
 from memory_plugin.engine.commit import recover
 from memory_plugin.engine.core import STORE, Engine, Model, field_key, sparse_name, subject_keys
-from memory_plugin.engine.migrate import finish_dropping
 from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
 from memory_plugin.engine.proof import proved, proven
 from memory_plugin.engine.spaces import command_line_place, models_of
+from memory_plugin.engine.transitions import finish_dropping
 from memory_plugin.errors import ConfigurationError, KeyServiceError, ManifestMismatchError
 from memory_plugin.flow import IO
 from memory_plugin.lexical import IDENTITY

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +25,7 @@ async def embed_passages(engine: Engine, model: Model, texts: Sequence[str]) -> 
         EmbeddingError: The embedder failed.
     """
     window, pieces = getattr(model.embedder, "max_tokens", None), registry.pieces(model.embedder)
-    if not isinstance(window, int) or pieces is not model.embedder:  # nothing is known of its limit: it is its own
+    if not isinstance(window, int) or pieces is not cast("object", model.embedder):  # its limit is its own affair
         return await engine.embed(model, texts, input_type="document")
     parts = await engine.io.call(_parts, pieces, texts, window)
     if all(len(one) == 1 for one in parts):

@@ -90,6 +90,11 @@ class Encoded:
     by_model: tuple[tuple[Model, Embeddings], ...]
     tokens: tuple[TokenVectors, ...] | None
 
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The spaces that were embedded for."""
+        return tuple(model.space for model, _ in self.by_model)
+
 
 def seal(engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], encoded: Encoded) -> list[Draft]:
     """Seal every passage of the documents, in order."""

@@ -131,8 +131,8 @@ def request(
     return Request(query, ids.namespaces(namespaces), limit, filter_, legs, rerank, per_document, neighbours)
 
 
-async def search(engine: Engine, asked: Request) -> Results:
-    """The memories that answer the query, best first.
+async def search(engine: Engine, model: Model, asked: Request) -> Results:
+    """The memories that answer the query, best first, found in one model's space.
 
     Raises:
         EmbeddingError: The embedder failed.
@@ -141,7 +141,6 @@ async def search(engine: Engine, asked: Request) -> Results:
         SealError: A candidate is not sealed, was tampered with, or its key is gone.
     """
     watch = Stopwatch()
-    model = engine.active  # once: a switch to another model in the middle must not mix spaces
     scopes = await _scopes(engine, asked)
     if not scopes:
         return Results((), watch.stop())

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
-from memory_plugin import ids
+from memory_plugin import dataset, ids, registry
+from memory_plugin import questions as files
 from memory_plugin.context import pack
+from memory_plugin.dataset import Question
 from memory_plugin.engine import add as adding
 from memory_plugin.engine import describe as describing
-from memory_plugin.engine import manage
+from memory_plugin.engine import manage, migration, transitions
+from memory_plugin.engine import migrate as migrating
 from memory_plugin.engine import rotate as rotating
 from memory_plugin.engine import search as searching
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
-from memory_plugin.errors import InvalidInputError, StoreClosedError
+from memory_plugin.engine.one_space import search_active
+from memory_plugin.errors import ConfigurationError, InvalidInputError, StoreClosedError
 from memory_plugin.filters import check
-from memory_plugin.protocols import TokenCounter
+from memory_plugin.protocols import AnyEmbedder, Embedder, TokenCounter
 from memory_plugin.tokens import counter
-from memory_plugin.types import Added, Context, Document, Filter, Json, Metadata, Page, PointId, Record, Results, Scalar
+from memory_plugin.types import (
+    Added,
+    Context,
+    Document,
+    Filter,
+    Json,
+    Metadata,
+    Page,
+    PointId,
+    Quantization,
+    Record,
+    Results,
+    Scalar,
+)
+
+Questions: TypeAlias = "str | os.PathLike[str] | Iterable[Question]"
+"""Questions about the store with what answers them: a file that ``memory-plugin eval --make-questions`` begins, the
+directory of an evaluation set that was added to the store, or a list."""
 
 MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdx")
 
@@ -101,7 +123,7 @@ class Verbs:
             per_document=per_document,
             neighbours=neighbours,
         )
-        return await searching.search(self.engine, asked)
+        return await search_active(self.engine, asked)
 
     async def context(
         self,
@@ -195,9 +217,49 @@ class Verbs:
         """See ``MemoryStore.rotate``."""
         return await rotating.rotate(self.engine, ids.namespace(namespace))
 
-    async def verify(self) -> describing.Verified:
+    async def migrate(
+        self,
+        embedder: AnyEmbedder | str | None,
+        *,
+        questions: Questions | None,
+        floor: float,
+        rate: float | None,
+        batch: int,
+        progress: migration.Tell | None,
+        dry_run: bool,
+        force: bool,
+        quantization: Quantization | None,
+    ) -> migration.Migration:
+        """See ``MemoryStore.migrate``."""
+        engine = self.engine
+        asked = await engine.io.call(read_questions, questions)
+        plan = migrating.plan(asked, floor=floor, rate=rate, batch=batch, tell=progress, force=force)
+        model = None if embedder is None else await engine.io.call(model_of, embedder)
+        return await migrating.run(engine, model, plan, quantization=quantization, dry_run=dry_run)
+
+    async def rollback(
+        self, embedder: AnyEmbedder | str | None, *, rate: float | None, batch: int
+    ) -> migration.Migration:
+        """See ``MemoryStore.rollback``."""
+        engine = self.engine
+        model = None if embedder is None else await engine.io.call(model_of, embedder)
+        return await migrating.rollback(engine, model, migrating.plan(rate=rate, batch=batch))
+
+    async def finish(self) -> int | None:
+        """See ``MemoryStore.finish``."""
+        return await self.engine.io.uninterrupted(transitions.drop_previous(self.engine))
+
+    async def abandon(self) -> int | None:
+        """See ``MemoryStore.abandon``."""
+        return await self.engine.io.uninterrupted(transitions.drop_target(self.engine))
+
+    async def migration(self) -> migration.Pending | None:
+        """See ``MemoryStore.migration``."""
+        return await transitions.pending(self.engine)
+
+    async def verify(self, *, model: bool) -> describing.Verified:
         """See ``MemoryStore.verify``."""
-        return await describing.verify(self.engine)
+        return await describing.verify(self.engine, model=model)
 
     async def describe(self) -> dict[str, Json]:
         """See ``MemoryStore.describe``."""
@@ -208,6 +270,35 @@ class Verbs:
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.io.uninterrupted(engine.index.close(engine.io))
+
+
+def model_of(embedder: AnyEmbedder | str) -> Embedder:
+    """An embedder as users may name it.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    made = registry.embedder(embedder) if isinstance(embedder, str) else registry.adapted(embedder)
+    if not hasattr(made, "embed") or not hasattr(made, "identity"):
+        raise ConfigurationError(f"{type(embedder).__name__} is no embedder: it has no embed, or no identity")
+    return made
+
+
+def read_questions(questions: Questions | None) -> Sequence[Question]:
+    """Questions as they may be given: a file, a directory with an evaluation set, or a list.
+
+    Raises:
+        InvalidInputError: There are none, or they cannot be read.
+    """
+    if questions is None:
+        return ()
+    if isinstance(questions, str | os.PathLike):
+        path = Path(questions)
+        return dataset.read(path).questions if path.is_dir() else files.read_questions(path)
+    listed = list(questions)
+    if not listed or not all(isinstance(one, Question) for one in listed):
+        raise InvalidInputError("questions are a file, the directory of an evaluation set, or a list of Question")
+    return listed
 
 
 def _check(filter_: Filter | None) -> None:
