@@ -6,7 +6,9 @@ never seen, and a rebuilt one can take its place in one step.  The manifest is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -23,18 +25,23 @@ from memory_plugin.errors import (
 )
 from memory_plugin.flow import IO
 from memory_plugin.index import server_codec as codec
+from memory_plugin.index.layout import (
+    Layout,
+    check_key,
+    check_quantization,
+    described,
+    pack_manifest,
+    unpack_manifest,
+)
 from memory_plugin.index.server_codec import PROVIDER
 from memory_plugin.index.validate import (
-    Layout,
     by_frequency,
     check_ids,
     check_indexed,
-    check_key,
     check_limit,
     check_payload,
     check_points,
-    pack_manifest,
-    unpack_manifest,
+    check_vectors,
 )
 from memory_plugin.types import And, Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
@@ -43,6 +50,9 @@ Client: TypeAlias = QdrantClient | AsyncQdrantClient
 OLDEST_SERVER = (1, 19)
 # Metadata is merged key by key, so the manifest is one text under one key: replaced whole or not at all.
 _METADATA_KEY = "memory_plugin"
+# How often a write is repeated when points that it names are deleted meanwhile.
+_ATTEMPTS = 5
+_SETTLE_SECONDS = 3600
 
 
 class ServerIndex:
@@ -145,7 +155,9 @@ class ServerIndex:
             InvalidInputError: A name or dimension cannot be used, or the manifest is not JSON.
             IndexUnavailableError: There is a collection of that name, or the server refuses or is too old.
         """
-        layout = Layout(dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant)
+        layout = Layout(
+            dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant, tuple(weighted), quantization
+        )
         metadata = {_METADATA_KEY: pack_manifest(layout, manifest)}
         await self._check_version(io)
         if await self._call(io, "collection_exists", collection_name=self._name):
@@ -169,11 +181,91 @@ class ServerIndex:
 
     async def write_manifest(self, io: IO, manifest: Mapping[str, Json], /) -> None:
         """Replace the manifest in one step."""
-        text = pack_manifest(await self._layout(io), manifest)
-        aliases = await self._call(io, "get_aliases")
-        behind = [alias.collection_name for alias in aliases.aliases if alias.alias_name == self._name]
-        target = behind[0] if behind else self._name
-        await self._call(io, "update_collection", collection_name=target, metadata={_METADATA_KEY: text})
+        layout = await self._refreshed(io)
+        await self._update_collection(io, metadata={_METADATA_KEY: pack_manifest(layout, manifest)})
+
+    async def add_vectors(self, io: IO, /, *, dense: Mapping[str, int], weighted: Sequence[str] = ()) -> None:
+        """Give the collection further vectors, which no point has yet.
+
+        Raises:
+            InvalidInputError: A vector of that name has another dimension or kind.
+        """
+        before = await self._refreshed(io)
+        layout = before.with_vectors(dense, weighted)
+        for name in layout.vectors:
+            if name not in before.vectors:
+                settings = codec.vector_settings(layout, name)
+                await self._call(
+                    io, "create_vector_name", vector_name=name, vector_name_config=settings, **self._written()
+                )
+        await self._refreshed(io)
+
+    async def drop_vectors(self, io: IO, names: Sequence[str], /) -> None:
+        """Take vectors away; the server removes their files, and later what its log holds of them.
+
+        Raises:
+            InvalidInputError: They are all that the collection has.
+        """
+        layout = await self._refreshed(io)
+        gone = {check_key(name) for name in names}.intersection(layout.vectors)
+        layout.without(gone)
+        for name in sorted(gone):
+            await self._call(io, "delete_vector_name", vector_name=name, **self._written())
+        await self._refreshed(io)
+
+    async def update_vectors(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the vectors given of points that exist, in one request; payloads are not looked at.
+
+        Raises:
+            InvalidInputError: A vector cannot be stored; nothing was sent.
+            IndexUnavailableError: Points kept disappearing between being looked for and being written.
+        """
+        layout = await self._layout(io, {name for point in points for name in point.vectors})
+        checked = [point for point in check_vectors(layout, points) if point.dense or point.sparse]
+        for last in (False,) * _ATTEMPTS + (True,):
+            found = await self.fetch(io, [point.id for point in checked], payload=[])
+            there = {point.id for point in found}
+            vectors = [codec.to_vectors(point) for point in checked if point.id in there]
+            try:
+                if vectors:
+                    await self._call(io, "update_vectors", points=vectors, **self._written())
+                return
+            except IndexUnavailableError as error:
+                # Somebody deleted a point meanwhile; the server has applied the others.
+                if last or not codec.is_absent_point(error):
+                    raise
+
+    async def quantize(self, io: IO, quantization: Quantization, /) -> None:
+        """Change how dense vectors are kept for the first pass, and wait until the server has computed it."""
+        check_quantization(quantization)
+        layout, manifest = await self._read(io)
+        text = pack_manifest(replace(layout, quantization=quantization), manifest)
+        settings = {} if self._local else {"quantization_config": codec.quantization_update(quantization)}
+        await self._update_collection(io, metadata={_METADATA_KEY: text}, **settings)
+        await self.settle(io)
+
+    async def settle(self, io: IO, /) -> None:
+        """Wait until the server has quantized and linked what it has; it does so by itself.
+
+        Raises:
+            IndexUnavailableError: The server says that it cannot, or has not finished within an hour.
+        """
+        await self._refreshed(io)
+        for _ in range(_SETTLE_SECONDS):
+            info = await self._call(io, "get_collection", collection_name=self._name)
+            status = str(info.status.value)
+            if status == "green" or self._local:
+                return
+            if status == "red":
+                raise IndexUnavailableError(
+                    f"the collection at {self.location} is in state 'red': {info.optimizer_status}", provider=PROVIDER
+                )
+            if status == "grey":  # not begun since the server's start: an update begins it
+                await self._update_collection(io, optimizers_config=models.OptimizersConfigDiff())
+            await io.call(time.sleep, 1.0)
+        raise IndexUnavailableError(
+            f"the server at {self.location} is still optimizing: settle again later", provider=PROVIDER, retryable=True
+        )
 
     async def upsert(self, io: IO, points: Sequence[Point], /) -> None:
         """Write points in one request, applied on return; of two points with one id the later stays.
@@ -181,19 +273,18 @@ class ServerIndex:
         Raises:
             InvalidInputError: A point cannot be stored; nothing was sent.
         """
-        checked = check_points(await self._layout(io), points)
+        layout = await self._layout(io, {name for point in points for name in point.vectors})
+        checked = check_points(layout, points)
         if checked:
             structs = [codec.to_point(point) for point in checked]
-            await self._call(io, "upsert", collection_name=self._name, points=structs, wait=True)
+            await self._call(io, "upsert", points=structs, **self._written())
 
     async def set_payload(self, io: IO, payload: Mapping[str, Json], /, *, where: Filter) -> None:
         """Set payload keys of all matching points, in one request."""
         checked, condition = check_payload(payload), codec.to_filter(where)
         await self._layout(io)
         if checked:
-            await self._call(
-                io, "set_payload", collection_name=self._name, payload=checked, points=condition, wait=True
-            )
+            await self._call(io, "set_payload", payload=checked, points=condition, **self._written())
 
     async def fetch(
         self, io: IO, ids: Sequence[PointId], /, *, payload: Sequence[str] | Literal[True], vectors: bool = False
@@ -216,7 +307,7 @@ class ServerIndex:
 
     async def search(self, io: IO, legs: Sequence[LegQuery], /) -> list[list[Scored]]:
         """All legs in one request, ids and scores only."""
-        layout = await self._layout(io)
+        layout = await self._layout(io, {leg.using for leg in legs})
         requests = [codec.to_request(layout, leg, quantized=not self._local) for leg in legs]
         asked = [request for request in requests if request is not None]
         found: list[Any] = []
@@ -277,11 +368,11 @@ class ServerIndex:
         else:
             selector = models.FilterSelector(filter=codec.to_filter(where))
         await self._layout(io)
-        await self._call(io, "delete", collection_name=self._name, points_selector=selector, wait=True)
+        await self._call(io, "delete", points_selector=selector, **self._written())
 
     async def stats(self, io: IO, /) -> dict[str, Json]:
         """Points, status and settings; a server does not tell its bytes."""
-        await self._layout(io)
+        layout = await self._refreshed(io)
         info = await self._call(io, "get_collection", collection_name=self._name)
         settings: dict[str, Json] = info.config.model_dump(mode="json", exclude_none=True)
         settings.pop("metadata", None)
@@ -292,6 +383,8 @@ class ServerIndex:
             "segments": info.segments_count,
             "status": str(info.status.value),
             "indexed_vectors": info.indexed_vectors_count,
+            "vectors": dict(described(layout)),
+            "quantization": layout.quantization,
             "settings": settings,
         }
 
@@ -332,7 +425,24 @@ class ServerIndex:
             )
         self._server = str(info.version)
 
-    async def _layout(self, io: IO) -> Layout:
+    def _written(self) -> dict[str, Any]:
+        """What every write is sent with: it is applied when the call returns."""
+        return {"collection_name": self._name, "wait": True}
+
+    async def _update_collection(self, io: IO, **settings: Any) -> None:
+        aliases = await self._call(io, "get_aliases")
+        behind = [alias.collection_name for alias in aliases.aliases if alias.alias_name == self._name]
+        await self._call(io, "update_collection", collection_name=behind[0] if behind else self._name, **settings)
+
+    async def _refreshed(self, io: IO) -> Layout:
+        """The layout as it is now: another process may have changed it."""
+        self._known = None
+        return await self._layout(io)
+
+    async def _layout(self, io: IO, names: Collection[str] = ()) -> Layout:
+        """The layout as last seen, or anew if it lacks one of the vectors' names."""
+        if self._known is not None and not set(names) <= set(self._known.vectors):
+            self._known = None
         if self._closed:
             raise StoreClosedError(f"the store at {self.location} was closed")
         if self._known is None and await self.read_manifest(io) is None:
@@ -347,7 +457,8 @@ class ServerIndex:
             raise ManifestMismatchError(
                 f"the collection at {self.location} was not made by this library: choose another name"
             )
-        return unpack_manifest(text, self.location)
+        layout, manifest = unpack_manifest(text, self.location)
+        return codec.seen(layout, info.config), manifest
 
     async def _discard_unborn(self, io: IO, physical: str) -> None:
         """A collection without its alias is one whose making was cut short, unless it holds points."""
