@@ -13,7 +13,7 @@ from qdrant_client import models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from memory_plugin.errors import IndexUnavailableError, MemoryPluginError
+from memory_plugin.errors import IndexUnavailableError, InvalidInputError, MemoryPluginError
 from memory_plugin.index.compiler import compile_filter
 from memory_plugin.index.layout import OVERSAMPLING, Layout, check_key
 from memory_plugin.index.validate import Checked, check_leg
@@ -209,6 +209,8 @@ def is_absent_point(error: IndexUnavailableError) -> bool:
 def map_error(error: Exception, where: str) -> MemoryPluginError:
     """What the client raised, as one of ours; ``retryable`` when the same call may succeed later."""
     denied = retryable = False
+    if "Not existing vector name" in str(error):
+        return InvalidInputError(f"a vector was dropped from {where} meanwhile: {error}")
     if isinstance(error, UnexpectedResponse):
         status = error.status_code or 0
         denied = status in _DENIED
