@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
@@ -54,7 +54,7 @@ class AsyncMemoryStore:
         embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class AsyncMemoryStore:
         *,
         embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         collection: str = "memory",

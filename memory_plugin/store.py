@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
@@ -42,7 +42,8 @@ class MemoryStore:
         embedder: Makes vectors; an object, also an embedding object of LlamaIndex or LangChain; or a name such as
             "local".
         reranker: A cross-encoder that reads the best candidates, or None.
-        late: Re-ranks candidates by token vectors; "local", an object, or None.
+        late: Re-ranks candidates by token vectors: an object; "local"; the name of an embedder that gives them, as
+            "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
 
@@ -58,7 +59,7 @@ class MemoryStore:
         embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
     ) -> None:
@@ -71,7 +72,7 @@ class MemoryStore:
         *,
         embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         collection: str = "memory",
