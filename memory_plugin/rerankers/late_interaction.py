@@ -46,6 +46,8 @@ class MaxSim:
         InvalidInputError: ``workers`` is not positive.
     """
 
+    leaves_machine = False
+
     def __init__(self, *, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
             raise InvalidInputError(f"workers must be at least 1, not {workers}")
