@@ -113,6 +113,11 @@ def pieces(embedder: Embedder) -> Pieces:
     """The tokenizer to cut passages with: the embedder's own, else the local model's."""
     if hasattr(embedder, "count") and hasattr(embedder, "tokenizer"):
         return cast("Pieces", embedder)
+    return local_pieces()
+
+
+def local_pieces() -> Pieces:
+    """The local model's tokenizer."""
     return cast("Pieces", _make("local", EMBEDDERS, ""))
 
 
