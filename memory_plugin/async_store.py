@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.backfill import BATCH
 from memory_plugin.engine.describe import Verified
@@ -17,8 +17,8 @@ from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
 from memory_plugin.engine.migrate import FLOOR
 from memory_plugin.engine.migration import Migration, Pending, Tell
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.engine.verbs import Questions, Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
@@ -59,7 +59,7 @@ class AsyncMemoryStore:
         embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         successor: AnyEmbedder | str | None = None,
@@ -77,7 +77,7 @@ class AsyncMemoryStore:
         *,
         embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         successor: AnyEmbedder | str | None = None,
@@ -112,11 +112,19 @@ class AsyncMemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
         progress: Progress | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         return await (await self._verbs()).add(
-            items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+            items,
+            namespace,
+            source=source,
+            time=time,
+            metadata=metadata,
+            markdown=markdown,
+            local_only=local_only,
+            progress=progress,
         )
 
     async def add_file(
@@ -127,9 +135,12 @@ class AsyncMemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """See ``MemoryStore.add_file``."""
-        return await (await self._verbs()).add_file(path, namespace, source=source, time=time, metadata=metadata)
+        return await (await self._verbs()).add_file(
+            path, namespace, source=source, time=time, metadata=metadata, local_only=local_only
+        )
 
     async def search(
         self,

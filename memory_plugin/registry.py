@@ -85,12 +85,27 @@ def reranker(name: str) -> Reranker:
 
 
 def late_interaction(name: str) -> LateInteraction:
-    """The late interaction model of that name.
+    """The late interaction of that name: "local", or an embedder's whose token vectors it is to score.
 
     Raises:
         UnknownProviderError: None of that name.
+        MissingExtraError: Its package is not installed.
+        ConfigurationError: The embedder of that name gives no token vectors to compare.
     """
-    return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
+    provider = split(name)[0]
+    if provider in LATE or provider not in EMBEDDERS:
+        return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
+    own = own_late_interaction(embedder(name))
+    if own is None:
+        raise ConfigurationError(f"{provider!r} gives no token vectors to compare: leave late out, or say 'local'")
+    return own
+
+
+def own_late_interaction(embedder: Embedder) -> LateInteraction | None:
+    """Late interaction by an embedder's own token vectors; None where it has none (see ``TokenEncoder``)."""
+    if not hasattr(embedder, "token_vectors"):
+        return None
+    return cast("LateInteraction", _factory("local", LATE, "")(embedder))
 
 
 def adapted(value: AnyEmbedder) -> Embedder:
@@ -131,6 +146,11 @@ def pieces(embedder: Embedder) -> Pieces:
     """The tokenizer to cut passages with: the embedder's own, else the local model's."""
     if hasattr(embedder, "count") and hasattr(embedder, "tokenizer"):
         return cast("Pieces", embedder)
+    return local_pieces()
+
+
+def local_pieces() -> Pieces:
+    """The local model's tokenizer."""
     return cast("Pieces", _make("local", EMBEDDERS, ""))
 
 

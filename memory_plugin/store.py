@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.backfill import BATCH
 from memory_plugin.engine.describe import Verified
@@ -17,8 +17,8 @@ from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
 from memory_plugin.engine.migrate import FLOOR
 from memory_plugin.engine.migration import Migration, Pending, Tell
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.engine.verbs import Questions
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
@@ -47,7 +47,8 @@ class MemoryStore:
         embedder: Makes vectors; an object, also an embedding object of LlamaIndex or LangChain; or a name such as
             "local".
         reranker: A cross-encoder that reads the best candidates, or None.
-        late: Re-ranks candidates by token vectors; "local", an object, or None.
+        late: Re-ranks candidates by token vectors: an object; "local"; the name of an embedder that gives them, as
+            "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
         successor: The model that a migration by another process goes to: this store then writes both spaces, and
@@ -65,7 +66,7 @@ class MemoryStore:
         embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         successor: AnyEmbedder | str | None = None,
@@ -79,7 +80,7 @@ class MemoryStore:
         *,
         embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         successor: AnyEmbedder | str | None = None,
@@ -116,6 +117,7 @@ class MemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
         progress: Progress | None = None,
     ) -> Added:
         """Remember texts, documents or messages; durable on return.
@@ -129,6 +131,7 @@ class MemoryStore:
             time: When it was said or written; default now.
             metadata: JSON values, kept sealed.
             markdown: Whether a plain string is Markdown.
+            local_only: Whether no model outside this machine may ever see them; see ``Document``.
             progress: Called with documents done and documents given.
 
         Raises:
@@ -138,7 +141,14 @@ class MemoryStore:
         """
         return run(
             self._verbs.add(
-                items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+                items,
+                namespace,
+                source=source,
+                time=time,
+                metadata=metadata,
+                markdown=markdown,
+                local_only=local_only,
+                progress=progress,
             )
         )
 
@@ -150,6 +160,7 @@ class MemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """Remember a UTF-8 text file; adding it again after a change replaces it.
 
@@ -159,11 +170,14 @@ class MemoryStore:
             source: What it is called; default its path as given.
             time: Default: when the file was last written.
             metadata: JSON values, kept sealed.
+            local_only: See ``add``.
 
         Raises:
             InvalidInputError: It cannot be read, or is no text; nothing was written.
         """
-        return run(self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata))
+        return run(
+            self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata, local_only=local_only)
+        )
 
     def search(
         self,

@@ -7,7 +7,7 @@ A point is never made here, only given vectors: one that was deleted or replaced
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -237,7 +237,7 @@ def _same(item: Item, sealer: Sealer, now: Point) -> bool:
         return False  # it stays on the list, and the next pass says what is wrong with it
 
 
-async def heal(engine: Engine, sealer: Sealer, documents: Sequence[str], made: Sequence[str]) -> None:
+async def heal(engine: Engine, sealer: Sealer, documents: Sequence[str], made: Collection[str]) -> None:
     """After a write: fill in the vectors that it lacks because the store was switched to another model meanwhile.
 
     Args:

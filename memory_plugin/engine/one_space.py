@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.rank import DENSE
-from memory_plugin.engine.search import Request, search
+from memory_plugin.engine.request import Request
+from memory_plugin.engine.search import search
 from memory_plugin.engine.spaces import moved
 from memory_plugin.errors import IndexUnavailableError, InvalidInputError
 from memory_plugin.types import Hit, Results
