@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memory_plugin import Document, InvalidInputError, MemoryStore, Message, Settings
-from memory_plugin.engine.core import Model
+from memory_plugin.engine.core import Model, Models
 from memory_plugin.manifest import space
 from memory_plugin.rerankers.late_interaction import MaxSim
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
@@ -216,7 +216,7 @@ def test_neither_of_two_models_is_given_what_it_may_not_see(tmp_path: Path, acti
         engine, name = store._verbs.engine, space(second.identity)
         spaces = {**engine.manifest.spaces, name: second.identity}
         engine.manifest = replace(engine.manifest, spaces=spaces, target=name)
-        engine.other = Model(second, name)
+        engine.models = Models(engine.active, Model(second, name))
         store.add([Document(f"the {SECRET}", local_only=True), "the house"], "alice")
         assert first.saw(SECRET) is not active
         assert second.saw(SECRET) is not other
