@@ -7,15 +7,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from memory_plugin import registry
 from memory_plugin.crypto.kek import LocalKek
 from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
 from memory_plugin.engine.opening import Parts, new_store_id, open_engine
 from memory_plugin.engine.verbs import Verbs
-from memory_plugin.errors import ConfigurationError, InvalidInputError, MemoryPluginError
+from memory_plugin.errors import ConfigurationError, InvalidInputError, MemoryPluginError, NetworkForbiddenError
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
+from memory_plugin.network import is_loopback, require_local
 from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 
@@ -37,6 +39,8 @@ class Assembly:
         late: LateInteraction | str | None,
         keyring: KeySource,
         settings: Settings | None,
+        *,
+        allow_network: bool = True,
     ) -> None:
         self._index = _having(index, "index", "read_manifest", "upsert")
         made = registry.embedder(embedder) if isinstance(embedder, str) else embedder
@@ -53,6 +57,9 @@ class Assembly:
         self._settings = settings
         if settings is not None and not isinstance(settings, Settings):
             raise ConfigurationError(f"settings is a Settings, not {type(settings).__name__}")
+        self._allow_network = _check_network(
+            allow_network, index=index, embedder=made, reranker=self._reranker, late=self._late
+        )
 
     async def open(self, io: IO) -> Verbs:
         """Open the index, find the keys, make or check the collection."""
@@ -67,6 +74,7 @@ class Assembly:
                 reranker=self._reranker,
                 pieces=registry.pieces(self._embedder),
                 settings=self._settings,
+                allow_network=self._allow_network,
             )
             keyring = key_ring(self._keyring, store)
             if found is None and isinstance(keyring, FileKeyRing):
@@ -83,6 +91,20 @@ class Assembly:
         with suppress(MemoryPluginError):
             if await self._index.read_manifest(io) is None:
                 await io.call(keyring.discard)
+
+
+def _check_network(allowed: object, **providers: object) -> bool:
+    """Whether the network is allowed; if not, no provider may need it.
+
+    Raises:
+        NetworkForbiddenError: One does, or does not tell.
+    """
+    if not isinstance(allowed, bool):
+        raise ConfigurationError(f"allow_network is True or False, not {allowed!r:.80}")
+    for what, provider in providers.items():
+        if not allowed and provider is not None:
+            require_local(provider, what)
+    return allowed
 
 
 T = TypeVar("T")
@@ -124,15 +146,31 @@ def default_key_file(store: str) -> Path:
 
 
 def index_at(
-    location: str | os.PathLike[str], *, asynchronous: bool, collection: str, api_key: str | None
+    location: str | os.PathLike[str],
+    *,
+    asynchronous: bool,
+    collection: str,
+    api_key: str | None,
+    allow_network: bool = True,
 ) -> VectorIndex:
-    """The index at a place: a directory for the embedded engine, an http(s) address for a server."""
+    """The index at a place: a directory for the embedded engine, an http(s) address for a server.
+
+    Raises:
+        InvalidInputError: It is neither.
+        NetworkForbiddenError: It is another machine's address, and ``allow_network`` is False.
+    """
     if not isinstance(location, str | os.PathLike):
         raise InvalidInputError(f"a store is at a directory or an http(s) address, not {location!r:.80}")
     place = os.fspath(location)
     if not place or "\x00" in place:
         raise InvalidInputError(f"{place!r:.80} is no directory: name the one that the store is to be in")
     if place.startswith(("http://", "https://")):
+        if not allow_network and not is_loopback(place):
+            # Before there is a client: it would ask the server for its version.
+            raise NetworkForbiddenError(
+                f"the server {urlsplit(place).hostname} is another machine, and allow_network is False: "
+                "open a directory, or a server on this machine"
+            )
         from qdrant_client import AsyncQdrantClient, QdrantClient
 
         from memory_plugin.index.server import ServerIndex

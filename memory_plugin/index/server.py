@@ -36,6 +36,7 @@ from memory_plugin.index.validate import (
     pack_manifest,
     unpack_manifest,
 )
+from memory_plugin.network import is_loopback
 from memory_plugin.types import And, Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
 Client: TypeAlias = QdrantClient | AsyncQdrantClient
@@ -111,6 +112,11 @@ class ServerIndex:
             parts = urlsplit(str(options.get("url") or place))
             place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         return f"{place}/{self._name}"
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether the server is another machine."""
+        return not self._local and not is_loopback(self.location)
 
     async def read_manifest(self, io: IO, /) -> dict[str, Json] | None:
         """The manifest, or None where there is no collection of that name.
