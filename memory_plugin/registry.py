@@ -21,12 +21,13 @@ from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
 from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker
+from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Reranker
 
 # name → (module:attribute, the extra that it needs or "")
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
 )
 LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -40,6 +41,9 @@ RERANKERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 
+EMBEDDER_GROUP = "memory_plugin.embedders"
+TRUNCATED = "memory_plugin.embedders.truncated:Truncated"
+
 SECRETS = ("key", "token", "secret", "password")
 """Options whose names end like this have no place in a provider's name."""
 
@@ -48,14 +52,21 @@ def embedder(name: str) -> Embedder:
     """The embedder of that name.
 
     Args:
-        name: ``provider[:model][?option=value&…]``.
+        name: ``provider[:model][?option=value&…]``.  ``dimension`` shortens the vectors of any model that was trained
+            for it; ``force=true`` beside it those of another.
 
     Raises:
         UnknownProviderError: None of that name.
         MissingExtraError: Its package is not installed.
         ConfigurationError: It has no such option, or no choice of models.
     """
-    return cast("Embedder", _make(name, EMBEDDERS, "memory_plugin.embedders"))
+    provider, model, options = split(name)
+    factory = _factory(provider, EMBEDDERS, EMBEDDER_GROUP)
+    shorter: dict[str, Any] = {}
+    if "dimension" in options and not _takes(factory, "dimension"):  # the model gives one dimension only: cut it
+        shorter = {key: options.pop(key) for key in ("dimension", "force") if key in options}
+    made = _called(provider, factory, model, options)
+    return cast("Embedder", _imported(TRUNCATED)(made, **shorter) if shorter else made)
 
 
 def reranker(name: str) -> Reranker:
@@ -73,12 +84,39 @@ def reranker(name: str) -> Reranker:
 
 
 def late_interaction(name: str) -> LateInteraction:
-    """The late interaction model of that name.
+    """The late interaction of that name: "local", or an embedder's whose token vectors it is to score.
 
     Raises:
         UnknownProviderError: None of that name.
+        MissingExtraError: Its package is not installed.
+        ConfigurationError: The embedder of that name gives no token vectors to compare.
     """
-    return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
+    provider = split(name)[0]
+    if provider in LATE or provider not in EMBEDDERS:
+        return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
+    own = own_late_interaction(embedder(name))
+    if own is None:
+        raise ConfigurationError(f"{provider!r} gives no token vectors to compare: leave late out, or say 'local'")
+    return own
+
+
+def own_late_interaction(embedder: Embedder) -> LateInteraction | None:
+    """Late interaction by an embedder's own token vectors; None where it has none (see ``TokenEncoder``)."""
+    if not hasattr(embedder, "token_vectors"):
+        return None
+    return cast("LateInteraction", _factory("local", LATE, "")(embedder))
+
+
+def adapted(value: AnyEmbedder) -> Embedder:
+    """What was passed as an embedder, as one: an embedding object of LlamaIndex or LangChain is bridged.
+
+    Anything else is returned as it is; whoever asked checks that it is an embedder.
+    """
+    if not (hasattr(value, "embed") and hasattr(value, "identity")):
+        bridges = importlib.import_module("memory_plugin.embedders.bridges")
+        if bridges.framework_of(value) is not None:
+            return cast("Embedder", bridges.Bridge(value))
+    return cast("Embedder", value)
 
 
 def pieces(embedder: Embedder) -> Pieces:
@@ -130,17 +168,29 @@ def _value(text: str) -> Any:
 
 def _make(name: str, table: Mapping[str, tuple[str, str]], group: str) -> Any:
     provider, model, options = split(name)
-    factory = _factory(provider, table, group)
+    return _called(provider, _factory(provider, table, group), model, options)
+
+
+def _called(provider: str, factory: Callable[..., Any], model: str, options: Mapping[str, Any]) -> Any:
     _check_arguments(provider, factory, model, options)
     return factory(model, **options) if model else factory(**options)
+
+
+def _takes(factory: Callable[..., Any], option: str) -> bool:
+    parameters = inspect.signature(factory).parameters
+    return option in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def _imported(target: str) -> Callable[..., Any]:
+    module, _, attribute = target.partition(":")
+    return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))
 
 
 def _factory(provider: str, table: Mapping[str, tuple[str, str]], group: str) -> Callable[..., Any]:
     if provider in table:
         target, extra = table[provider]
-        module, _, attribute = target.partition(":")
         try:
-            return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))
+            return _imported(target)
         except ImportError as error:
             if not extra or isinstance(error, MissingExtraError):
                 raise

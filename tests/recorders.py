@@ -73,7 +73,7 @@ class WordLate:
 
     @staticmethod
     def _of(text: str) -> TokenVectors:
-        ids = np.array([sum(map(ord, word)) % 65536 for word in text.lower().split()], np.uint16)
+        ids = np.array([sum(map(ord, word)) % 65536 for word in text.lower().split()], np.uint32)
         vectors: Matrix = np.ones((len(ids), 1), np.float32)
         return TokenVectors(ids, vectors)
 
@@ -85,4 +85,4 @@ class WordLate:
     def score(self, query: TokenVectors, passages: Sequence[bytes], /) -> Any:
         """How many words both have."""
         wanted = set(query.ids.tolist())
-        return np.array([len(wanted & set(np.frombuffer(one, np.uint16).tolist())) for one in passages], np.float32)
+        return np.array([len(wanted & set(np.frombuffer(one, np.uint32).tolist())) for one in passages], np.float32)
