@@ -27,6 +27,7 @@ from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Rera
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "bge-m3": ("memory_plugin.embedders.bge_m3:BgeM3Embedder", ""),
         "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
 )
