@@ -28,6 +28,9 @@ KeySource: TypeAlias = "KeyRing | Callable[[str], KeyRing] | str | os.PathLike[s
 LOCAL, AUTO = "local", "auto"
 
 
+T = TypeVar("T")
+
+
 class Assembly:
     """What both stores are made from, until the engine is open."""
 
@@ -42,26 +45,35 @@ class Assembly:
         *,
         allow_network: bool = True,
     ) -> None:
-        self._index = _having(index, "index", "read_manifest", "upsert")
-        made = registry.embedder(embedder) if isinstance(embedder, str) else registry.adapted(embedder)
+        if not isinstance(allow_network, bool):
+            raise ConfigurationError(f"allow_network is True or False, not {allow_network!r:.80}")
+        self._allow_network = allow_network
+        self._index = self._here(_having(index, "index", "read_manifest", "upsert"), "index")
+        if isinstance(embedder, str):
+            made = registry.embedder(embedder, allow_network=allow_network)
+        else:
+            made = self._here(registry.adapted(embedder, allow_network=allow_network), "embedder")
         self._embedder = _having(made, "embedder", "embed", "identity")
         self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
         if self._reranker is not None:
-            _having(self._reranker, "reranker", "rerank", "model")
+            _having(self._here(self._reranker, "reranker"), "reranker", "rerank", "model")
         self._late: LateInteraction | str | None = late
         if isinstance(late, str) and late != AUTO:
             self._late = registry.late_interaction(late)
         if not (self._late is None or isinstance(self._late, str)):
-            _having(self._late, "late", "score", "pack", "tokens")
+            _having(self._here(self._late, "late"), "late", "score", "pack", "tokens")
         self._keyring = keyring
         if not (keyring is None or callable(keyring) or isinstance(keyring, str | os.PathLike)):
             _having(keyring, "keyring", "keys", "destroy")
         self._settings = settings
         if settings is not None and not isinstance(settings, Settings):
             raise ConfigurationError(f"settings is a Settings, not {type(settings).__name__}")
-        self._allow_network = _check_network(
-            allow_network, index=index, embedder=made, reranker=self._reranker, late=self._late
-        )
+
+    def _here(self, provider: T, what: str) -> T:
+        """The provider; refused where it leaves the machine and may not."""
+        if not self._allow_network:
+            require_local(provider, what)
+        return provider
 
     async def open(self, io: IO) -> Verbs:
         """Open the index, find the keys, make or check the collection."""
@@ -105,23 +117,6 @@ class Assembly:
         with suppress(MemoryPluginError):
             if await self._index.read_manifest(io) is None:
                 await io.call(keyring.discard)
-
-
-def _check_network(allowed: object, **providers: object) -> bool:
-    """Whether the network is allowed; if not, no provider may need it.
-
-    Raises:
-        NetworkForbiddenError: One does, or does not tell.
-    """
-    if not isinstance(allowed, bool):
-        raise ConfigurationError(f"allow_network is True or False, not {allowed!r:.80}")
-    for what, provider in providers.items():
-        if not allowed and provider is not None:
-            require_local(provider, what)
-    return allowed
-
-
-T = TypeVar("T")
 
 
 def _having(part: T, what: str, *names: str) -> T:

@@ -122,3 +122,35 @@ def test_a_word_that_is_neither_is_no_permission(kind: Any, tmp_path: Path) -> N
 )  # fmt: skip
 def test_which_addresses_are_this_machine(address: str, expected: bool) -> None:
     assert is_loopback(address) is expected
+
+
+class Probing:
+    """An embedding object of LangChain that would be asked for its dimension."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise AssertionError(f"it was sent {texts}")
+
+    def embed_query(self, text: str) -> list[float]:
+        raise AssertionError(f"it was sent {text}")
+
+
+def test_nobody_is_asked_for_anything_before_being_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from memory_plugin import registry
+    from memory_plugin.embedders.bridges import Bridge
+
+    for given in (Probing(), Bridge(Probing())):
+        with pytest.raises(NetworkForbiddenError, match="embedder: Bridge reaches another machine"):
+            kind.open("m", **parts(embedder=given))
+
+    class Asks(RemoteEmbedder):
+        def __init__(self) -> None: ...
+
+        @property
+        def identity(self) -> Any:  # type: ignore[override]
+            raise AssertionError("its service was asked for the dimension")
+
+    monkeypatch.setattr(registry, "EMBEDDERS", {**registry.EMBEDDERS, "asks": (f"{__name__}:Asks", "")})
+    monkeypatch.setattr(f"{__name__}.Asks", Asks, raising=False)
+    for named in (Asks(), "asks", "asks?dimension=32"):
+        with pytest.raises(NetworkForbiddenError, match="embedder: Asks reaches another machine"):
+            kind.open("m", **parts(embedder=named))

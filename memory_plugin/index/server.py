@@ -90,7 +90,7 @@ class ServerIndex:
     @property
     def leaves_machine(self) -> bool:
         """Whether the server is another machine."""
-        return not self._local and not is_loopback(self.location)
+        return not self._collection.local and not is_loopback(self.location)
 
     async def read_manifest(self, io: IO, /) -> dict[str, Json] | None:
         """The manifest, or None where there is no collection of that name.
