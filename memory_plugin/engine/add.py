@@ -13,6 +13,7 @@ from memory_plugin.engine.encode import encode
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
 from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
+from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
 
@@ -65,6 +66,8 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
 
 
 def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequence[Entry]) -> list[Work]:
+    for entry in items:
+        _require_one_vector(engine, entry)
     return [
         Work(
             entry,
@@ -73,6 +76,22 @@ def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequenc
         )
         for entry in items
     ]
+
+
+def _require_one_vector(engine: Engine, entry: Entry) -> None:
+    """Refuse what cannot have its one vector, before anything is written.
+
+    Raises:
+        InvalidInputError: It has one and is too long for one passage, or the store makes none and it has none.
+    """
+    model = engine.active
+    if entry.whole:
+        entry.chunks(engine.private_pieces, engine.clock(), max_tokens=engine.settings.chunk_tokens)
+    elif not getattr(model.embedder, "embeds", True):
+        raise InvalidInputError(
+            f"this store takes vectors that are given ({model.name}) and makes none: add each text with its own, "
+            "Document(text, vector=…) or add(text, namespace, vector=…); nothing was written"
+        )
 
 
 async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[Cut]]:
@@ -95,7 +114,7 @@ async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[
 
 def _cut(engine: Engine, work: Work) -> Cut:
     now = engine.clock()
-    pieces = engine.private_pieces if work.entry.local_only else engine.pieces
+    pieces = engine.private_pieces if work.entry.local_only or work.entry.whole else engine.pieces
     chunks = work.entry.chunks(pieces, now, max_tokens=engine.settings.chunk_tokens)
     return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks))
 

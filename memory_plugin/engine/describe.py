@@ -92,11 +92,18 @@ def _failures(
     for point in page:
         try:
             record = _check(engine, sealers[str(point.payload.get(SUBJECT))], point)
-            if not may_see(engine.active.embedder, local_only=record.local_only):
+            if not _wants_vector(engine, record):
                 excused.add(point.id)
         except SealError as error:
             found[point.id] = f"{type(error).__name__}: {error}"
     return found
+
+
+def _wants_vector(engine: Engine, record: Record) -> bool:
+    """Whether the active model can have made a vector of a memory: it may see it, and embeds what it is."""
+    embedder = engine.active.embedder
+    able = record.kind != "image" or hasattr(embedder, "embed_images")
+    return able and may_see(embedder, local_only=record.local_only)
 
 
 def _check(engine: Engine, sealer: Sealer | None, point: Point) -> Record:
@@ -112,8 +119,7 @@ def _check(engine: Engine, sealer: Sealer | None, point: Point) -> Record:
     if payload.get(TOKENS) is not None:
         sealer.open(point.id, "tokens", payload[TOKENS])
     key, dimension = vector_key(engine.active.space), engine.active.embedder.identity.dimension
-    has_one = key in payload or may_see(engine.active.embedder, local_only=record.local_only)
-    if engine.settings.vectors == "sealed" and has_one:
+    if engine.settings.vectors == "sealed" and (key in payload or _wants_vector(engine, record)):
         sealed_vectors.decode(point.id, sealer.open(point.id, key, payload.get(key)), dimension)
     revision = str(payload.get(REVISION))
     expected = tags(engine, sealer, record, revision)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from memory_plugin.chunk import Pieces
 from memory_plugin.crypto.sealer import sealer as sealer_of
 from memory_plugin.engine.commit import recover
-from memory_plugin.engine.core import STORE, Engine, Model, dense_name, field_key, sparse_name, subject_keys
+from memory_plugin.engine.core import STORE, Engine, Model, field_key, sparse_name, subject_keys
 from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
 from memory_plugin.errors import ConfigurationError, DecryptionError, KeyServiceError, ManifestMismatchError
 from memory_plugin.flow import IO
@@ -79,7 +79,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         manifest = _manifest(parts, settings, store, sealed=sealed)
         keys = await _store_keys(io, keyring, store, create=True)
         store_sealer = sealer_of(store, STORE, keys)
-        await _create(io, parts.index, manifest, settings, store_sealer)
+        await _create(io, parts.index, Model(parts.embedder, manifest.active), manifest, settings, store_sealer)
     else:
         public = Manifest.from_json(found)
         check_key_mode(public, sealed=sealed)
@@ -160,14 +160,16 @@ def _settings(manifest: Manifest, given: Settings | None) -> Settings:
     return replace(chosen, **fixed)  # type: ignore[arg-type]
 
 
-async def _create(io: IO, index: VectorIndex, manifest: Manifest, settings: Settings, sealer: Sealer) -> None:
-    identity = manifest.spaces[manifest.active]
-    dense = {} if settings.vectors == "sealed" else {dense_name(manifest.active): identity.dimension}
+async def _create(
+    io: IO, index: VectorIndex, model: Model, manifest: Manifest, settings: Settings, sealer: Sealer
+) -> None:
+    shown = settings.vectors != "sealed"
     await index.create(
         io,
         {**_public(manifest), PROOF: sealer.seal(NO_POINT, PROOF, canonical(manifest.to_json()))},
-        dense=dense,
+        dense={model.dense: manifest.spaces[model.space].dimension} if shown else {},
         sparse=[sparse_name(manifest.lexical)],
+        weighted=[model.weighted] if shown and model.weighted is not None else [],
         keywords=[*KEYWORDS, *(field_key(sealer, name) for name in settings.filterable)],
         integers=[DAY] if settings.time_index == "day" else [],
         tenant=SUBJECT,

@@ -63,6 +63,8 @@ def encode(record: Record) -> bytes:
         "at": [record.start, record.end, record.index, record.chunks],
         "doc": record.document,
         "local": record.local_only or None,
+        "media": record.media_type,
+        "sha": record.sha256,
     }
     return canonical({key: value for key, value in full.items() if value not in (None, "", {})})
 
@@ -93,6 +95,8 @@ def decode(point: PointId, data: bytes) -> Record:
             chunks=chunks,
             document=found.get("doc", ""),
             local_only=found.get("local", False),
+            media_type=found.get("media"),
+            sha256=found.get("sha"),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecryptionError(f"the record of point {point} has an unknown form") from error
