@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from memory_plugin.engine.backfill import heal
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
 from memory_plugin.engine.core import Engine
@@ -13,6 +14,7 @@ from memory_plugin.engine.encode import encode
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
 from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
+from memory_plugin.engine.spaces import fitting, follow
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
@@ -126,6 +128,7 @@ async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: li
     encoded = await encode(engine, batch)
     drafts = await engine.io.call(seal, engine, sealer, namespace, batch, encoded)
     await engine.io.uninterrupted(commit(engine, sealer, batch, drafts))
+    await heal(engine, sealer, [cut.work.document for cut in batch], encoded.spaces)
     return by_document(drafts)
 
 
@@ -143,6 +146,7 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
         seen = set(found.revisions.get(work.revision, ()))
         hidden_chunks = [chunk for chunk, point in zip(cut.chunks, ids, strict=True) if point not in seen]
         when = cut.time if work.entry.time is not None or not seen else await _time_of(engine, sealer, min(seen))
+        spaces = {model.space for model in (engine.active, engine.other) if model is not None}
         try:
             for start in range(0, len(hidden_chunks), engine.settings.batch):
                 chunks = hidden_chunks[start : start + engine.settings.batch]
@@ -152,12 +156,16 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
                 lengths += [draft.terms.total() for draft in drafts]
                 head = (await head_of(engine, sealer)).grown(lengths)
                 points = await engine.io.call(finish, engine, sealer, drafts, head)
-                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in points]
+                spaces &= encoded.spaces
+                await follow(engine)
+                fits = [fitting(engine, point) for point in points]
+                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
                 await engine.io.uninterrupted(engine.index.upsert(engine.io, hidden))
             await engine.io.uninterrupted(show(engine, sealer, work, staged, lengths))
         except BaseException:
             await engine.io.uninterrupted(engine.index.delete(engine.io, staged))
             raise
+        await heal(engine, sealer, [work.document], spaces)
     return {work.document: ids}
 
 

@@ -71,18 +71,33 @@ class Model:
         return f"{self.embedder.identity.provider}:{self.embedder.identity.model}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Which models a store works with at a moment; replaced as a whole, so that nobody sees half a switch.
+
+    Args:
+        active: The one that is searched.
+        other: That of the second space, while there is one and this process has the model: writes fill both.
+    """
+
+    active: Model
+    other: Model | None = None
+
+
 @dataclass(slots=True)
 class Engine:
     """The parts of an open store.  Holds no data of its users beyond their keys.
 
     ``active`` is the model that is searched.  A search reads it once and stays with it, so that a switch in the
     middle mixes nothing.  ``other`` is the model of the second space while there is one: writes fill both.
+    ``embedders`` are all that this process has, by space: what a switch may go to.
     Without ``allow_network`` none of the providers may leave the machine.
     """
 
     io: IO
     index: VectorIndex
-    active: Model
+    models: Models
+    embedders: dict[str, Embedder]
     late: LateInteraction | None
     reranker: Reranker | None
     keyring: KeyRing
@@ -91,19 +106,29 @@ class Engine:
     manifest: Manifest
     store_key: SubjectKey
     store_sealer: Sealer
-    other: Model | None = None
     allow_network: bool = True
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     writing: AbstractAsyncContextManager[object] = field(init=False)
     staging: AbstractAsyncContextManager[object] = field(init=False)
     heads: dict[str, Head] = field(default_factory=dict)
     opened_vectors: dict[tuple[str, str], object] = field(default_factory=dict)
+    migrating: bool = False
     _sealers: OrderedDict[str, tuple[tuple[tuple[bytes, type], ...], Sealer]] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.writing = self.io.lock()
         self.staging = self.io.lock()
+
+    @property
+    def active(self) -> Model:
+        """The model that is searched."""
+        return self.models.active
+
+    @property
+    def other(self) -> Model | None:
+        """The model of the second space, where there is one and this process has it."""
+        return self.models.other
 
     @property
     def sparse(self) -> str:
@@ -188,14 +213,8 @@ class Engine:
         return self.late is not None and getattr(model.embedder, "encoder", None) == self.late.encoder
 
     async def embed(self, model: Model, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
-        """Unit vectors of the model's space, checked.
-
-        Raises:
-            EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
-        """
-        with translate(EmbeddingError, provider=model.name):
-            made = await self.io.call(model.embedder.embed, texts, input_type=input_type)
-            return checked(model, made, len(texts))
+        """Unit vectors of the model's space, checked; see ``embed``."""
+        return await embed(self.io, model, texts, input_type=input_type)
 
     async def embed_images(self, model: Model, images: Sequence[bytes]) -> Embeddings:
         """Unit vectors of images in the space of the model's texts, checked.
@@ -215,6 +234,16 @@ class Engine:
         Ids of terms are keyed, but their weights are as telling as a vector: who guesses a text can confirm it.
         """
         return model.weighted if self.settings.vectors != "sealed" else None
+
+
+async def embed(io: IO, model: Model, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
+    """Unit vectors of the model's space, checked.
+
+    Raises:
+        EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
+    """
+    with translate(EmbeddingError, provider=model.name):
+        return checked(model, await io.call(model.embedder.embed, texts, input_type=input_type), len(texts))
 
 
 def checked(model: Model, made: object, number: int, *, texts: bool = True) -> Embeddings:
@@ -293,12 +322,12 @@ PAGE = 256
 
 
 async def pages(
-    engine: Engine, where: Filter, *, payload: Sequence[str] | Literal[True]
+    engine: Engine, where: Filter, *, payload: Sequence[str] | Literal[True], size: int = PAGE
 ) -> AsyncIterator[Sequence[Point]]:
     """Every matching point, some at once."""
     after: PointId | None = None
     while True:
-        points, after = await engine.index.scroll(engine.io, where, limit=PAGE, after=after, payload=payload)
+        points, after = await engine.index.scroll(engine.io, where, limit=size, after=after, payload=payload)
         yield points
         if after is None:
             return

@@ -10,6 +10,7 @@ import numpy as np
 
 from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.entries import Entry
+from memory_plugin.engine.overlong import embed_passages
 from memory_plugin.engine.sealing import Cut, Encoded, Part
 from memory_plugin.errors import EmbeddingError, InvalidInputError, ProviderError, translate
 from memory_plugin.network import may_see
@@ -31,15 +32,18 @@ async def encode(engine: Engine, cuts: Sequence[Cut]) -> Encoded:
         EmbeddingError: The model that is searched failed, or late interaction.
     """
     passages = [_Passage(chunk, cut.work.entry) for cut in cuts for chunk in cut.chunks]
-    active, other = engine.active, engine.other
+    models = engine.models  # once: a switch in the middle must not leave one of them out
+    active, other = models.active, models.other
     given = [at for at, one in enumerate(passages) if one.entry.vector is not None]
     parts = [Part(active, tuple(given), _given(passages, given))] if given else []
     parts += await _parts(engine, active, passages, skip=given)
+    spaces = {active.space}
     if other is not None and getattr(other.embedder, "embeds", True):
         # What the second model fails to embed is filled in by the migration: a write does not fail for it.
         with suppress(ProviderError, InvalidInputError):
             parts += await _parts(engine, other, passages)
-    return Encoded(tuple(parts), await _tokens(engine, passages, parts))
+            spaces.add(other.space)
+    return Encoded(tuple(parts), await _tokens(engine, passages, parts), frozenset(spaces))
 
 
 def _given(passages: Sequence[_Passage], places: Sequence[int]) -> Embeddings:
@@ -57,7 +61,7 @@ async def _parts(engine: Engine, model: Model, passages: Sequence[_Passage], *, 
     parts = []
     texts = [at for at in left if passages[at].entry.image is None]
     if texts:
-        made = await engine.embed(model, [passages[at].chunk.passage for at in texts], input_type="document")
+        made = await embed_passages(engine, model, [passages[at].chunk.passage for at in texts])
         parts.append(Part(model, tuple(texts), made))
     pictures = [at for at in left if passages[at].entry.image is not None]
     if pictures and hasattr(model.embedder, "embed_images"):

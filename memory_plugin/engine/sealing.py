@@ -18,12 +18,14 @@ from memory_plugin.engine.payload import (
     CHUNKS,
     DAY,
     DOCUMENT,
+    IMAGE,
     LOCAL_ONLY,
     PREFIXES,
     RECORD,
     REVISION,
     SUBJECT,
     TOKENS,
+    VECTOR,
     Head,
     encode,
     namespace_tag,
@@ -102,10 +104,12 @@ class Encoded:
     Args:
         parts: Vectors of each space that is written.
         tokens: Token vectors for late interaction, by place in the batch.
+        spaces: Those whose models were asked, and answered.
     """
 
     parts: tuple[Part, ...]
     tokens: Mapping[int, TokenVectors]
+    spaces: frozenset[str] = frozenset()
 
 
 def seal(engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], encoded: Encoded) -> list[Draft]:
@@ -186,19 +190,20 @@ def _payload(
     return payload, point_id
 
 
-def sealed_fields(engine: Engine) -> dict[str, str]:
-    """Payload keys that hold envelopes, and the field that each is bound to."""
-    return {RECORD: "record", TOKENS: "tokens"} | {
-        vector_key(name): vector_key(name) for name in engine.manifest.spaces
-    }
+def sealed_fields(payload: Mapping[str, Json]) -> dict[str, str]:
+    """The payload's keys that hold envelopes, and the field that each is bound to.
+
+    Vectors of a space that another process has begun are among them, so the manifest is not asked.
+    """
+    known = {RECORD: "record", TOKENS: "tokens"}
+    return {key: known.get(key, key) for key in payload if key in known or key.startswith(VECTOR)}
 
 
-def sealed_anew(engine: Engine, sealer: Sealer, point: Point) -> Point:
+def sealed_anew(sealer: Sealer, point: Point) -> Point:
     """The point with its envelopes under the key that seals now."""
     payload = dict(point.payload)
-    for key, name in sealed_fields(engine).items():
-        if key in payload:
-            payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
+    for key, name in sealed_fields(payload).items():
+        payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
     return replace(point, payload=payload)
 
 
@@ -213,6 +218,8 @@ def tags(engine: Engine, sealer: Sealer, record: Record, revision: str) -> dict[
     }
     if record.local_only:
         shown[LOCAL_ONLY] = 1
+    if record.kind == "image":
+        shown[IMAGE] = 1
     if len(namespace) > 1:
         shown[PREFIXES] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
     if engine.settings.time_index == "day":

@@ -26,8 +26,8 @@ MAX_CANDIDATES = 1000
 """Where the search for further documents ends when the candidates are near duplicates or of few documents."""
 
 
-async def search(engine: Engine, asked: Request) -> Results:
-    """The memories that answer the query, best first.
+async def search(engine: Engine, model: Model, asked: Request) -> Results:
+    """The memories that answer the query, best first, found in one model's space.
 
     Raises:
         EmbeddingError: The embedder failed.
@@ -36,7 +36,6 @@ async def search(engine: Engine, asked: Request) -> Results:
         SealError: A candidate is not sealed, was tampered with, or its key is gone.
     """
     watch = Stopwatch()
-    model = engine.active  # once: a switch to another model in the middle must not mix spaces
     scopes = await scopes_of(engine, asked)
     if not scopes:
         return Results((), watch.stop())
