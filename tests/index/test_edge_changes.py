@@ -8,10 +8,8 @@ import random
 import shutil
 import signal
 import struct
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import Popen
 from types import SimpleNamespace
@@ -21,17 +19,15 @@ import numpy as np
 import pytest
 import qdrant_edge as qe
 
-from memory_plugin.errors import ForkedStoreError, IndexUnavailableError, StoreClosedError
+from memory_plugin.errors import IndexUnavailableError
 from memory_plugin.flow import Blocking, run
 from memory_plugin.index import edge_repair
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.index.edge_files import MIB
-from memory_plugin.index.edge_gate import Gate
 from memory_plugin.index.edge_shard import ShardDirectory
 from memory_plugin.testing.index_changing import found, only, row, same_direction
 from memory_plugin.testing.index_examples import EVERYTHING, MANIFEST, example, filled, point_id, sparse
-from memory_plugin.types import HasVector, LegQuery, Not, Point
-from memory_plugin.vectors import QUANTIZATIONS
+from memory_plugin.types import HasVector, Point
 
 io = Blocking()
 Script = Callable[..., "Popen[str]"]
@@ -285,98 +281,6 @@ def test_the_bytes_of_dropped_vectors_are_gone(widened: Path) -> None:
     run(index.close(io))
 
 
-def reader(index: EdgeIndex, stop: threading.Event) -> int:
-    calls = 0
-    while not stop.is_set():
-        (hits,) = run(index.search(io, [LegQuery("d", example(calls % 100 + 1).vectors["d"], EVERYTHING, 5)]))
-        assert hits[0].id == point_id(calls % 100 + 1)
-        assert run(index.count(io, Not(HasVector("absent")))) >= 100
-        assert len(run(index.fetch(io, [point_id(1), point_id(2)], payload=["n"]))) == 2
-        calls += 1
-    return calls
-
-
-def writer(index: EdgeIndex, stop: threading.Event) -> int:
-    written = 0
-    while not stop.is_set():
-        written += 1
-        run(index.upsert(io, [example(1000 + written)]))
-        run(index.write_manifest(io, {"written": written}))
-        run(index.update_vectors(io, [only(1000 + written, d=example(1000 + written).vectors["d"])]))
-    return written
-
-
-def test_readers_and_writers_wait_while_the_shard_is_swapped_and_none_fails(scratch: Path) -> None:
-    index = EdgeIndex(scratch / "store", durability="process")
-    run(filled(index, io, 300))
-    stop = threading.Event()
-    with ThreadPoolExecutor(6) as pool:
-        reading = [pool.submit(reader, index, stop) for _ in range(4)]
-        writing = pool.submit(writer, index, stop)
-        try:
-            for quantization in QUANTIZATIONS:
-                run(index.add_vectors(io, dense={"later": 5}, weighted=["w"]))
-                run(index.update_vectors(io, later(range(1, 200))))
-                run(index.settle(io))
-                run(index.quantize(io, quantization))
-                run(index.drop_vectors(io, ["later", "w"]))
-        finally:
-            stop.set()
-        assert all(done.result() > 5 for done in reading)
-        written = writing.result()
-    assert run(index.count(io, EVERYTHING)) == 300 + written
-    assert run(index.read_manifest(io)) == {"written": written}
-    run(index.close(io))
-    index = EdgeIndex(scratch / "store")
-    assert run(index.count(io, EVERYTHING)) == 300 + written
-    run(index.close(io))
-
-
-def test_closing_during_a_change_waits_for_it(store: Path) -> None:
-    index = EdgeIndex(store)
-    run(index.upsert(io, [example(n) for n in range(1, 300)]))
-    with ThreadPoolExecutor(2) as pool:
-        changing = pool.submit(lambda: [run(index.quantize(io, form)) for form in QUANTIZATIONS * 100])
-        time.sleep(0.3)
-        run(index.close(io))
-        with pytest.raises(StoreClosedError):
-            changing.result(timeout=20)
-    index = EdgeIndex(store)
-    assert run(index.count(io, EVERYTHING)) == 299
-    run(index.close(io))
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_that_is_forked_during_a_change_is_refused_and_harms_nothing(store: Path) -> None:
-    index = EdgeIndex(store)
-    run(index.upsert(io, [example(n) for n in range(1, 100)]))
-    stop = threading.Event()
-
-    def change() -> None:
-        while not stop.is_set():
-            run(index.quantize(io, "binary"))
-            run(index.quantize(io, "turbo4"))
-
-    with ThreadPoolExecutor(1) as pool:
-        changing = pool.submit(change)
-        for _ in range(10):
-            time.sleep(0.02)
-            child = os.fork()
-            if child == 0:
-                try:
-                    run(index.count(io, EVERYTHING))
-                except ForkedStoreError:
-                    os._exit(7)
-                os._exit(1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        stop.set()
-        changing.result(timeout=30)
-    run(index.close(io))
-    index = EdgeIndex(store)
-    assert run(index.count(io, EVERYTHING)) == 99
-    run(index.close(io))
-
-
 def test_a_change_stops_before_the_disk_is_full(widened: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = EdgeIndex(widened)
     run(index.read_manifest(io))
@@ -461,36 +365,3 @@ def test_what_is_made_in_int8_is_quantized_by_settling(scratch: Path) -> None:
     assert quantized
     assert run(found(index, io, "d", example(50).vectors["d"]))[0] == point_id(50)
     run(index.close(io))
-
-
-def test_the_gate_lets_one_be_alone() -> None:
-    gate = Gate(Path("store"))
-    inside, go, order = threading.Event(), threading.Event(), []
-
-    def stay() -> None:
-        with gate:
-            inside.set()
-            go.wait(10)
-            order.append("first")
-
-    def alone(name: str) -> None:
-        with gate.alone():
-            order.append(name)
-            time.sleep(0.02)
-            order.append(name)
-
-    with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(stay)]
-        inside.wait(10)
-        calls += [pool.submit(alone, name) for name in ("second", "third")]
-        time.sleep(0.05)
-        assert order == []
-        go.set()
-        for call in calls:
-            call.result(timeout=10)
-    assert order[0] == "first"
-    assert order[1:] in (["second"] * 2 + ["third"] * 2, ["third"] * 2 + ["second"] * 2)
-    assert gate.shut()
-    assert not gate.shut()
-    with pytest.raises(StoreClosedError), gate.alone():
-        pass
