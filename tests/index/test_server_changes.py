@@ -154,9 +154,15 @@ def test_a_server_is_told_of_the_quantization_and_waited_for(
     assert f'"quantization": "{quantization}"' in changed["metadata"]["memory_plugin"]
     told = {
         "none": models.Disabled.DISABLED,
-        "turbo4": models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits="bits4")),
-        "turbo2": models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits="bits2")),
-        "int8": models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type="int8", quantile=0.99)),
+        "turbo4": models.TurboQuantization(
+            turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4)
+        ),
+        "turbo2": models.TurboQuantization(
+            turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS2)
+        ),
+        "int8": models.ScalarQuantization(
+            scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99)
+        ),
         "binary": models.BinaryQuantization(binary=models.BinaryQuantizationConfig()),
     }
     assert changed["quantization_config"] == told[quantization]
