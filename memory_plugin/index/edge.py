@@ -4,8 +4,8 @@ What the engine leaves to its user is done here: a write is acknowledged once it
 owner at a time, a forked child cannot use it or harm it, a killed process leaves nothing that stops the next one, and a
 full disk is an error instead of a killed process.
 
-No HNSW graph: 4 bit Turbo quantization with rescoring finds what an exact search finds, in a millisecond up to some
-300,000 points.  Beyond that, use a server.
+No HNSW graph: 4 bit Turbo quantization with rescoring finds what an exact search finds, in a millisecond or two up to
+some 300,000 points.  Beyond that, use a server.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class EdgeIndex:
         await io.call(self._update_vectors, points)
 
     async def quantize(self, io: IO, quantization: Quantization, /) -> None:
-        """Change how dense vectors are kept for the first pass; calls wait meanwhile, some 0.1 s per 1000 points.
+        """Change how dense vectors are kept for the first pass; calls wait, some 0.05 s per 1000 points.
 
         ``int8``: what is written later is compared in full until the next ``settle``.
         """
