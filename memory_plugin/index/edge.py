@@ -327,9 +327,9 @@ class EdgeIndex:
             allocated, apparent = disk_usage(self._path)
             log, _ = disk_usage(self._shard.shard_path / "wal")
             vectors = described(opened.layout)
-            settled = repair.quantized(self._shard.shard_path)
+            quantized = repair.quantized(self._shard.shard_path)
             for name in opened.layout.dense:
-                vectors[name]["settled"] = opened.layout.quantization == "none" or settled.get(name, False)
+                vectors[name]["quantized"] = quantized.get(name, False)
             return {
                 "engine": self.name,
                 "points": info.points_count,
