@@ -108,15 +108,34 @@ class Texts:
         Raises:
             InvalidInputError: A text holds a lone surrogate, or is a document that is too long.
         """
-        require_unicode(texts)
         found = []
-        for position, text in enumerate(texts):
-            pieces = self.pieces(self._prefixes[input_type] + text)
+        for position, text in enumerate(self.prefixed(texts, input_type, check=False)):
+            pieces = self.pieces(text)
             if len(pieces) > self.window:
                 if input_type == "document":
-                    raise too_long(position, len(pieces), self.window)
+                    raise _too_long(position, len(pieces), self.window)
                 pieces = np.concatenate([pieces[: self.window - 1], pieces[-1:]])
             found.append(pieces)
+        return found
+
+    def prefixed(self, texts: Sequence[str], input_type: InputType, *, check: bool = True) -> list[str]:
+        """Each text behind its prefix, for a library that cuts it into word pieces itself.
+
+        Args:
+            texts: Any number.
+            input_type: Whose prefix.
+            check: Refuse documents that are too long: their end would be lost in silence.
+
+        Raises:
+            InvalidInputError: A text holds a lone surrogate, or is a document that is too long.
+        """
+        require_unicode(texts)
+        found = [self._prefixes[input_type] + text for text in texts]
+        if check and input_type == "document":
+            for position, text in enumerate(found):
+                pieces = len(self.pieces(text))
+                if pieces > self.window:
+                    raise _too_long(position, pieces, self.window)
         return found
 
     def windows(self, text: str) -> Iterator[NDArray[np.int64]]:
@@ -173,7 +192,7 @@ def require_unicode(texts: Sequence[str]) -> None:
             ) from error
 
 
-def too_long(position: int, pieces: int, window: int) -> InvalidInputError:
+def _too_long(position: int, pieces: int, window: int) -> InvalidInputError:
     """The error for a document whose end the model would not read."""
     return InvalidInputError(
         f"texts[{position}] has {pieces} word pieces, more than the {window} that the model reads: split it first"
