@@ -14,8 +14,8 @@ from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
@@ -103,11 +103,19 @@ class AsyncMemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
         progress: Progress | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         return await (await self._verbs()).add(
-            items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+            items,
+            namespace,
+            source=source,
+            time=time,
+            metadata=metadata,
+            markdown=markdown,
+            local_only=local_only,
+            progress=progress,
         )
 
     async def add_file(
@@ -118,9 +126,12 @@ class AsyncMemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """See ``MemoryStore.add_file``."""
-        return await (await self._verbs()).add_file(path, namespace, source=source, time=time, metadata=metadata)
+        return await (await self._verbs()).add_file(
+            path, namespace, source=source, time=time, metadata=metadata, local_only=local_only
+        )
 
     async def search(
         self,

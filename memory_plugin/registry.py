@@ -44,6 +44,9 @@ RERANKERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 
+EMBEDDER_GROUP = "memory_plugin.embedders"
+TRUNCATED = "memory_plugin.embedders.truncated:Truncated"
+
 SECRETS = ("key", "token", "secret", "password")
 """Options whose names end like this have no place in a provider's name."""
 
@@ -52,14 +55,21 @@ def embedder(name: str) -> Embedder:
     """The embedder of that name.
 
     Args:
-        name: ``provider[:model][?option=value&…]``.
+        name: ``provider[:model][?option=value&…]``.  ``dimension`` shortens the vectors of any model that was trained
+            for it; ``force=true`` beside it those of another.
 
     Raises:
         UnknownProviderError: None of that name.
         MissingExtraError: Its package is not installed.
         ConfigurationError: It has no such option, or no choice of models.
     """
-    return cast("Embedder", _make(name, EMBEDDERS, "memory_plugin.embedders"))
+    provider, model, options = split(name)
+    factory = _factory(provider, EMBEDDERS, EMBEDDER_GROUP)
+    shorter: dict[str, Any] = {}
+    if "dimension" in options and not _takes(factory, "dimension"):  # the model gives one dimension only: cut it
+        shorter = {key: options.pop(key) for key in ("dimension", "force") if key in options}
+    made = _called(provider, factory, model, options)
+    return cast("Embedder", _imported(TRUNCATED)(made, **shorter) if shorter else made)
 
 
 def reranker(name: str) -> Reranker:
@@ -116,6 +126,11 @@ def pieces(embedder: Embedder) -> Pieces:
     """The tokenizer to cut passages with: the embedder's own, else the local model's."""
     if hasattr(embedder, "count") and hasattr(embedder, "tokenizer"):
         return cast("Pieces", embedder)
+    return local_pieces()
+
+
+def local_pieces() -> Pieces:
+    """The local model's tokenizer."""
     return cast("Pieces", _make("local", EMBEDDERS, ""))
 
 
@@ -156,17 +171,29 @@ def _value(text: str) -> Any:
 
 def _make(name: str, table: Mapping[str, tuple[str, str]], group: str) -> Any:
     provider, model, options = split(name)
-    factory = _factory(provider, table, group)
+    return _called(provider, _factory(provider, table, group), model, options)
+
+
+def _called(provider: str, factory: Callable[..., Any], model: str, options: Mapping[str, Any]) -> Any:
     _check_arguments(provider, factory, model, options)
     return factory(model, **options) if model else factory(**options)
+
+
+def _takes(factory: Callable[..., Any], option: str) -> bool:
+    parameters = inspect.signature(factory).parameters
+    return option in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def _imported(target: str) -> Callable[..., Any]:
+    module, _, attribute = target.partition(":")
+    return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))
 
 
 def _factory(provider: str, table: Mapping[str, tuple[str, str]], group: str) -> Callable[..., Any]:
     if provider in table:
         target, extra = table[provider]
-        module, _, attribute = target.partition(":")
         try:
-            return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))
+            return _imported(target)
         except ImportError as error:
             if not extra or isinstance(error, MissingExtraError):
                 raise

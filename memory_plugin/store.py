@@ -14,8 +14,8 @@ from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
@@ -105,6 +105,7 @@ class MemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
         progress: Progress | None = None,
     ) -> Added:
         """Remember texts, documents or messages; durable on return.
@@ -118,6 +119,7 @@ class MemoryStore:
             time: When it was said or written; default now.
             metadata: JSON values, kept sealed.
             markdown: Whether a plain string is Markdown.
+            local_only: Whether no model outside this machine may ever see them; see ``Document``.
             progress: Called with documents done and documents given.
 
         Raises:
@@ -127,7 +129,14 @@ class MemoryStore:
         """
         return run(
             self._verbs.add(
-                items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+                items,
+                namespace,
+                source=source,
+                time=time,
+                metadata=metadata,
+                markdown=markdown,
+                local_only=local_only,
+                progress=progress,
             )
         )
 
@@ -139,6 +148,7 @@ class MemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """Remember a UTF-8 text file; adding it again after a change replaces it.
 
@@ -148,11 +158,14 @@ class MemoryStore:
             source: What it is called; default its path as given.
             time: Default: when the file was last written.
             metadata: JSON values, kept sealed.
+            local_only: See ``add``.
 
         Raises:
             InvalidInputError: It cannot be read, or is no text; nothing was written.
         """
-        return run(self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata))
+        return run(
+            self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata, local_only=local_only)
+        )
 
     def search(
         self,
