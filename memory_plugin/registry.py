@@ -27,6 +27,8 @@ from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Rera
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "fastembed": ("memory_plugin.embedders.fastembed:FastEmbedEmbedder", "fastembed"),
+        "bge-m3": ("memory_plugin.embedders.bge_m3:BgeM3Embedder", ""),
         "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
 )
@@ -38,6 +40,7 @@ LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
 RERANKERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.rerankers.local:LocalReranker", ""),
+        "fastembed": ("memory_plugin.rerankers.fastembed:FastEmbedReranker", "fastembed"),
     }
 )
 
