@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
 from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
+from memory_plugin.network import require_local
 from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Reranker
 
 # name → (module:attribute, the extra that it needs or "")
@@ -51,14 +52,16 @@ SECRETS = ("key", "token", "secret", "password")
 """Options whose names end like this have no place in a provider's name."""
 
 
-def embedder(name: str) -> Embedder:
+def embedder(name: str, *, allow_network: bool = True) -> Embedder:
     """The embedder of that name.
 
     Args:
         name: ``provider[:model][?option=value&…]``.  ``dimension`` shortens the vectors of any model that was trained
             for it; ``force=true`` beside it those of another.
+        allow_network: False refuses one that leaves the machine, before it is asked for anything.
 
     Raises:
+        NetworkForbiddenError: It leaves the machine, or does not tell, and ``allow_network`` is False.
         UnknownProviderError: None of that name.
         MissingExtraError: Its package is not installed.
         ConfigurationError: It has no such option, or no choice of models.
@@ -69,6 +72,8 @@ def embedder(name: str) -> Embedder:
     if "dimension" in options and not _takes(factory, "dimension"):  # the model gives one dimension only: cut it
         shorter = {key: options.pop(key) for key in ("dimension", "force") if key in options}
     made = _called(provider, factory, model, options)
+    if not allow_network:
+        require_local(made, "embedder")
     return cast("Embedder", _imported(TRUNCATED)(made, **shorter) if shorter else made)
 
 
@@ -110,11 +115,16 @@ def own_late_interaction(embedder: Embedder) -> LateInteraction | None:
     return cast("LateInteraction", _factory("local", LATE, "")(embedder))
 
 
-def adapted(value: AnyEmbedder) -> Embedder:
+def adapted(value: AnyEmbedder, *, allow_network: bool = True) -> Embedder:
     """What was passed as an embedder, as one: an embedding object of LlamaIndex or LangChain is bridged.
 
     Anything else is returned as it is; whoever asked checks that it is an embedder.
+
+    Raises:
+        NetworkForbiddenError: It leaves the machine, or does not tell, and ``allow_network`` is False.
     """
+    if not allow_network and hasattr(value, "embed"):
+        require_local(value, "embedder")  # before its identity is looked at: some ask their service for it
     if not (hasattr(value, "embed") and hasattr(value, "identity")):
         bridges = importlib.import_module("memory_plugin.embedders.bridges")
         if bridges.framework_of(value) is not None:
