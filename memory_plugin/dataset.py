@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from memory_plugin.errors import InvalidInputError
-from memory_plugin.types import Document, Json, Message, Namespace
+from memory_plugin.types import Document, Json, Message, Namespace, PointId, Record
 
 SAMPLE_SEED = 20240607
 
@@ -42,6 +42,33 @@ _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """A memory that answers a question, by what is known of it: all that is given has to hold.
+
+    Args:
+        source: What its document is called.
+        id: The point.
+        text: A part of its text, white space and case aside.
+    """
+
+    source: str | None = None
+    id: PointId | None = None
+    text: str | None = None
+
+    def matches(self, record: Record) -> bool:
+        """Whether the memory is one such."""
+        return (
+            (self.source is None or record.source == self.source)
+            and (self.id is None or record.id == self.id)
+            and (self.text is None or _plain(self.text) in _plain(record.passage))
+        )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question and what answers it.
 
@@ -51,6 +78,7 @@ class Question:
         type: Its kind, such as "temporal"; "" when it has none.
         namespace: Where to look.
         relevant: Gain by row id; at least one is positive.
+        expected: What rows 0, 1, … of ``relevant`` stand for, where a row is not simply a document of that source.
     """
 
     id: str
@@ -58,6 +86,17 @@ class Question:
     type: str
     namespace: Namespace
     relevant: Mapping[str, int]
+    expected: tuple[Expected, ...] = ()
+
+    def ranking(self, records: Sequence[Record]) -> list[str]:
+        """What was found, best first, as rows: each once, named as in ``relevant`` where it is one of those."""
+        if not self.expected:
+            return list(dict.fromkeys(record.source or record.id for record in records))
+        rows: list[str] = []
+        for record in records:
+            fits = [str(place) for place, one in enumerate(self.expected) if one.matches(record)]
+            rows += fits or [record.id]
+        return list(dict.fromkeys(rows))
 
 
 @dataclass(frozen=True, slots=True)

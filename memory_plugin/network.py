@@ -11,6 +11,11 @@ def leaves_machine(provider: object) -> bool:
     return bool(getattr(provider, "leaves_machine", True))
 
 
+def may_see(provider: object, *, local_only: bool) -> bool:
+    """Whether a provider may be given a text: one that leaves the machine gets none that is ``local_only``."""
+    return not (local_only and leaves_machine(provider))
+
+
 def is_loopback(url: str) -> bool:
     """Whether an address is this machine's own: localhost, 127.0.0.0/8, ::1."""
     try:

@@ -54,6 +54,9 @@ def add(
     form: Annotated[
         Literal["auto", "text", "markdown", "chat"], typer.Option("--format", help="How to read; auto: by the name.")
     ] = "auto",
+    local_only: Annotated[
+        bool, typer.Option("--local-only", help="No model outside this machine may ever see them.")
+    ] = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
     keys: KeysOption = None,
@@ -66,7 +69,7 @@ def add(
     """
     wanted = namespace(whose)
     metadata = pairs(meta)
-    how = How(source, moment(time, "--time"), form, Settings().max_text_bytes)
+    how = How(source, moment(time, "--time"), form, Settings().max_text_bytes, local_only)
     skipped: Counter[str] = Counter()
     files = scan(paths, skipped)
     if source is not None and len(files) != 1:
@@ -93,7 +96,7 @@ def _add(
             tell("Adding", before + done, before + of + left)
 
         batch(0, len(items))
-        made = memory.add(items, wanted, metadata=metadata, progress=batch)
+        made = memory.add(items, wanted, metadata=metadata, local_only=how.local_only, progress=batch)
         total = Added(
             ids=total.ids + made.ids,
             documents=total.documents + made.documents,

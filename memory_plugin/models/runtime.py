@@ -107,7 +107,7 @@ class MiniLM:
     def encode(self, pieces: Pieces) -> Encoding:
         """Run the model on at most ``WINDOW`` word pieces."""
         sentence, tokens = self._session.run(["sentence", "tokens"], {"input_ids": pieces[None]})
-        return Encoding(sentence[0], TokenVectors(pieces.astype(np.uint16), tokens))
+        return Encoding(sentence[0], TokenVectors(pieces.astype(np.uint32), tokens))
 
     def sentence(self, pieces: Pieces) -> Vector:
         """As ``encode``, without the token vectors."""
