@@ -130,7 +130,10 @@ def write_shipped(where: Path) -> None:
     tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": runtime.WINDOW, "do_lower_case": True}
     width = runtime.DIMENSION
     # Of no use to a mean over tokens, but transformers warns where they are missing.
-    weights |= {"pooler.dense.weight": np.zeros((width, width), np.float32), "pooler.dense.bias": np.zeros(width, np.float32)}
+    weights |= {
+        "pooler.dense.weight": np.zeros((width, width), np.float32),
+        "pooler.dense.bias": np.zeros(width, np.float32),
+    }
     write(where, weights, config, runtime.read("tokenizer.json"), {**tokenizer, **_SPECIAL}, runtime.WINDOW)
 
 

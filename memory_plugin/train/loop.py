@@ -10,12 +10,12 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
@@ -24,11 +24,11 @@ from memory_plugin.metrics import ndcg_at
 from memory_plugin.train.batches import NEGATIVES, Batch, batches
 from memory_plugin.train.loss import at_dimensions, contrastive, distillation
 from memory_plugin.train.mine import Example
+from memory_plugin.train.recipe import Course, Recipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Method: TypeAlias = Literal["contrastive", "distill"]
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 WARM_UP = 0.1
@@ -43,52 +43,6 @@ CHECKS = 3
 """How often an epoch is stopped to see whether training still helps."""
 PATIENCE = 3
 """Checks without a gain after which training ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to train.
-
-    Args:
-        method: Learn from labels and hard negatives, or from the grades of the reranker as well.
-        epochs: Passes over the examples at most.
-        batch: Queries a step.
-        rate: Highest learning rate.
-        time_limit: Seconds after which training ends with the best so far, or None.
-        seed: Of everything that is random.
-        dimensions: Lengths that vectors can be cut to afterwards, the whole among them; empty: the whole only.
-        threads: Cores to use; None for torch's own choice.
-    """
-
-    method: Method = "contrastive"
-    epochs: int = 2
-    batch: int = 32
-    rate: float = 1e-4
-    time_limit: float | None = None
-    seed: int = 1
-    dimensions: tuple[int, ...] = ()
-    threads: int | None = None
-
-
-@dataclass(slots=True)
-class Course:
-    """How training went.
-
-    Args:
-        steps: Steps made.
-        losses: Mean loss over each stretch between two checks.
-        checks: NDCG@10 on the questions to stop by: before training, then after each stretch.
-        best: Step whose state was kept.
-        ended: Why training ended.
-        seconds: Wall time.
-    """
-
-    steps: int = 0
-    losses: list[float] = field(default_factory=list)
-    checks: list[float] = field(default_factory=list)
-    best: int = 0
-    ended: Literal["epochs", "no gain", "time limit", "interrupted"] = "epochs"
-    seconds: float = 0.0
 
 
 def train(
@@ -253,7 +207,7 @@ def _loss(batch: Batch, queries: Tensor, passages: Tensor, recipe: Recipe) -> Te
     losses = [partial(contrastive, answers=tensor(batch.answers), unknown=tensor(batch.unknown))]
     if recipe.method == "distill":
         losses.append(partial(distillation, listed=tensor(batch.listed), teacher=tensor(batch.teacher)))
-    dimensions = recipe.dimensions or (queries.shape[1],)
+    dimensions = sorted({queries.shape[1], *recipe.dimensions})
     found = [at_dimensions(loss, queries, passages, dimensions) for loss in losses]
     return found[0] if len(found) == 1 else LABEL_SHARE * found[0] + (1 - LABEL_SHARE) * found[1]
 
@@ -283,9 +237,9 @@ class _Judge:
             )
         )
 
-    def _all(self, texts: Sequence[str], kind: Literal["query", "document"]) -> np.ndarray:
+    def _all(self, texts: Sequence[str], kind: Literal["query", "document"]) -> NDArray[np.float32]:
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        made: list[np.ndarray] = []
+        made: list[NDArray[np.float32]] = []
         for start in range(0, len(order), 64):
             part = [texts[place] for place in order[start : start + 64]]
             made.append(_embed(self.model, part, kind).float().cpu().numpy())

@@ -72,18 +72,13 @@ def ask(
     legs, rerank = STAGES[stage]
     values = np.empty((len(questions), len(METRICS)))
     for place, question in enumerate(questions):
-        found = memory.search(
-            question.text, question.namespace, limit=LIMIT, legs=legs, rerank=rerank, per_document=1
-        )
-        ranking = list(dict.fromkeys(hit.record.source or hit.id for hit in found))
-        values[place] = measure(ranking, question.relevant)
+        found = memory.search(question.text, question.namespace, limit=LIMIT, legs=legs, rerank=rerank, per_document=1)
+        values[place] = measure(question.ranking([hit.record for hit in found]), question.relevant)
         tell(f"{what}, {stage}", place + 1, len(questions))
     return values
 
 
-def differences(
-    of: str, stage: Stage, before: NDArray[np.float64], after: NDArray[np.float64]
-) -> list[Difference]:
+def differences(of: str, stage: Stage, before: NDArray[np.float64], after: NDArray[np.float64]) -> list[Difference]:
     """The metrics that are shown, of the same questions before and after."""
     intervals = dict(zip(METRICS, bootstrap(after - before), strict=True))
     means = [dict(zip(METRICS, map(float, values.mean(axis=0)), strict=True)) for values in (before, after)]

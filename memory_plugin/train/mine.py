@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memory_plugin.dataset import Question
 from memory_plugin.errors import RerankError, translate
@@ -139,7 +140,7 @@ def _everything(memory: MemoryStore, namespace: NamespaceLike) -> Iterator[Recor
             return
 
 
-def standardised(grades: Sequence[float]) -> np.ndarray:
+def standardised(grades: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Grades of one question on a scale of their own: mean 0, standard deviation 1; zeros where all are the same."""
     values = np.asarray(grades, np.float64)
     spread = values.std()

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 
 from memory_plugin.errors import ConfigurationError
 from memory_plugin.models.folder import DESCRIPTION, FORMAT, TOKENIZER, WEIGHTS
-from memory_plugin.train.base import FLOATS, quiet
+from memory_plugin.train.base import FLOATS, floats, quiet
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -65,7 +65,27 @@ def whole(where: Path) -> Iterator[Path]:
         raise
 
 
-def save(model: SentenceTransformer, where: Path, name: str, facts: Mapping[str, Any]) -> str:
+def embedder_name(directory: Path) -> str:
+    """The embedder's name of a directory: run by us where it can be, else by sentence-transformers.
+
+    Raises:
+        ConfigurationError: It holds no model.
+    """
+    if (directory / WEIGHTS).is_file():
+        return f"local:{directory}"
+    return f"sentence-transformers:{floats(directory)}"
+
+
+def record(where: Path, **facts: Any) -> None:
+    """Write more into ``model.json``, in one step."""
+    described = where / DESCRIPTION
+    found = json.loads(described.read_text(encoding="utf-8"))
+    partial = described.with_suffix(".partial")
+    partial.write_text(json.dumps(found | facts, indent=2) + "\n", encoding="utf-8")
+    partial.replace(described)
+
+
+def save(model: SentenceTransformer, where: Path, name: str, facts: Mapping[str, Any]) -> None:
     """Write a model into a directory that is there.
 
     Args:
@@ -73,9 +93,6 @@ def save(model: SentenceTransformer, where: Path, name: str, facts: Mapping[str,
         where: The directory.
         name: What it is called in a store's identity.
         facts: How it was made; goes into ``model.json``.
-
-    Returns:
-        The embedder's name of what was written, with ``{}`` where the directory belongs.
     """
     with quiet():
         model.save(str(where / FLOATS), create_model_card=False)
@@ -94,7 +111,6 @@ def save(model: SentenceTransformer, where: Path, name: str, facts: Mapping[str,
             },
         }
     (where / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    return "local:{}" if built is not None else f"sentence-transformers:{{}}/{FLOATS}"
 
 
 def _build(model: SentenceTransformer, name: str) -> tuple[bytes, bytes, int] | None:

@@ -12,7 +12,8 @@ how well the passage answers, on a scale of the user's: above 0 it does (the def
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from memory_plugin import dataset as sets
 from memory_plugin.dataset import Dataset, Question
 from memory_plugin.errors import InvalidInputError
-from memory_plugin.types import Document
+from memory_plugin.types import Document, Message, Namespace
 
 NAMESPACE = ("pairs",)
 
@@ -40,7 +41,7 @@ class Pairs:
     grades: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def read(path: str | Path, *, group_by: str | None = None) -> Pairs:
+def read(path: str | os.PathLike[str], *, group_by: str | None = None) -> Pairs:
     """Read pairs.
 
     Args:
@@ -116,7 +117,9 @@ def _collect(path: Path) -> Pairs:
             grades[identity] = scores
     if not questions:
         raise InvalidInputError(f"{path} holds no pair with a score above 0: there is nothing to train on")
-    corpus = {NAMESPACE: [Document(text, source=row) for text, row in found.rows.items()]}
+    corpus: dict[Namespace, Sequence[Document | Message]] = {
+        NAMESPACE: [Document(text, source=row) for text, row in found.rows.items()]
+    }
     dropped = {"queries without an answer": len(found.scores) - len(questions)}
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
     return Pairs(Dataset(name, corpus, tuple(questions), {k: n for k, n in dropped.items() if n}), groups, grades)
@@ -143,4 +146,3 @@ def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidInputError(f"{what} is a text that is not empty, not {value!r:.40}")
     return value.strip()
-

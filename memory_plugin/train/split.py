@@ -43,21 +43,21 @@ def split(questions: Sequence[Question], *, hold_out: float, seed: int, groups: 
 
     Args:
         questions: All of them.
-        hold_out: Share of them to judge by, more than 0 and less than 1.
+        hold_out: Share of them to judge by, less than 1; 0 for none.
         seed: The same seed splits the same way.
         groups: Name of its group by question id, where it has one.
 
     Raises:
         InvalidInputError: ``hold_out`` is no such share, or one side would be empty.
     """
-    if not 0 < hold_out < 1:
-        raise InvalidInputError(f"hold_out is a share between 0 and 1, such as 0.5, not {hold_out}")
+    if not 0 <= hold_out < 1:
+        raise InvalidInputError(f"hold_out is a share of at least 0 and less than 1, such as 0.5, not {hold_out}")
     units = _units(questions, groups)
     judging, learning = _divide(units, round(hold_out * len(questions)), random.Random(seed))  # noqa: S311
     near = near_duplicates([one.text for one in _flat(learning)], [one.text for one in _flat(judging)])
     twins = {one.id for one, twin in zip(_flat(learning), near, strict=True) if twin}
     kept = [unit for unit in ([one for one in unit if one.id not in twins] for unit in learning) if unit]
-    if not judging or not kept:
+    if not kept or (hold_out > 0 and not judging):
         raise InvalidInputError(
             f"{len(questions)} questions in {len(units)} groups that hang together cannot be split with"
             f" hold_out={hold_out}: give more pairs, or another share"
@@ -67,8 +67,11 @@ def split(questions: Sequence[Question], *, hold_out: float, seed: int, groups: 
     if not train:
         stop, train = [], kept
     order = {one.id: place for place, one in enumerate(questions)}
-    sides = (tuple(sorted(_flat(side), key=lambda one: order[one.id])) for side in (train, stop, judging))
-    return Split(*sides, near=len(twins))
+
+    def side(chosen: Iterable[Sequence[Question]]) -> tuple[Question, ...]:
+        return tuple(sorted(_flat(chosen), key=lambda one: order[one.id]))
+
+    return Split(side(train), side(stop), side(judging), len(twins))
 
 
 def _flat(units: Iterable[Sequence[Question]]) -> list[Question]:
