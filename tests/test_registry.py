@@ -3,19 +3,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memory_plugin import registry
-from memory_plugin.errors import MissingExtraError, UnknownProviderError
+from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
 from memory_plugin.testing.doubles import HashEmbedder
 
 MODULE = """
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
 
 class AcmeEmbedder(HashEmbedder):
-    def __init__(self, model="small"):
-        super().__init__(revision=model)
+    def __init__(self, model="small", *, dimension=64, base_url="", prefixes=(), api_key=None):
+        super().__init__(dimension, revision=model)
+        self.base_url, self.prefixes = base_url, prefixes
+
+class Open(HashEmbedder):
+    def __init__(self, model="", **anything):
+        super().__init__()
+        self.anything = anything
 
 class AcmeReranker(OverlapReranker):
     def __init__(self, model="judge"):
@@ -28,6 +35,7 @@ class AcmeLate:
 ENTRY_POINTS = """
 [memory_plugin.embedders]
 acme = acme_memory:AcmeEmbedder
+open = acme_memory:Open
 local = acme_memory:AcmeEmbedder
 [memory_plugin.rerankers]
 acme = acme_memory:AcmeReranker
@@ -57,6 +65,40 @@ def test_other_packages_bring_providers() -> None:
     assert registry.reranker("acme").model == "acme:judge"
     assert registry.reranker("acme:strict").model == "acme:strict"
     assert registry.late_interaction("acme").model == "acme:late"
+
+
+@pytest.mark.usefixtures("acme")
+def test_options_follow_a_question_mark() -> None:
+    made: Any = registry.embedder(
+        "acme:large:v2?dimension=128&base_url=http://localhost:8080/v1?a%3Db%26c&prefixes=[1,2]"
+    )
+    assert (made.identity.revision, made.identity.dimension) == ("large:v2", 128)
+    assert (made.base_url, made.prefixes) == ("http://localhost:8080/v1?a=b&c", [1, 2])
+    assert registry.embedder("acme?dimension=32").identity.dimension == 32
+    anything: Any = registry.embedder('open?a=1&b=true&c="1"&d=x+y&e=&f=NaN&g=null')
+    assert anything.anything == {"a": 1, "b": True, "c": "1", "d": "x+y", "e": "", "f": "NaN", "g": None}
+
+
+@pytest.mark.usefixtures("acme")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("acme?dimensions=3", "'acme' has no option 'dimensions'; it has: base_url, dimension, prefixes"),
+        ("acme?model=small", "no option 'model'"),
+        ("acme?dimension", "option=value"),
+        ("acme?=3", "option=value"),
+        ("acme?dimension=3&dimension=4", "'dimension' is given twice"),
+        ("acme:small?api_key=verysecret", "set the provider's environment variable"),
+        ("local:other", "'local' has one model only: leave out ':other'"),
+        ("local?threads=2", "'local' has no option 'threads'; it has: workers"),
+        ("local?workers=0", "workers must be at least 1"),
+    ],
+)
+def test_an_option_that_is_not_there_is_told_those_that_are(name: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        registry.embedder(name)
+    assert message in str(caught.value)
+    assert "verysecret" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("acme")

@@ -52,6 +52,8 @@ class EdgeIndex:
         search_threads: Threads of the engine's own that read segments.
     """
 
+    leaves_machine = False
+
     def __init__(
         self, path: str | os.PathLike[str], *, durability: Durability = "disk", search_threads: int = 2
     ) -> None:
