@@ -16,14 +16,14 @@ from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import ConfigurationError, InvalidInputError, MemoryPluginError
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
-from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, KeyRing, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 
 KeySource: TypeAlias = "KeyRing | Callable[[str], KeyRing] | str | os.PathLike[str] | None"
 """Where a store's keys are: a key ring; a function from the store's id to one; the path of a key file;
 "environment" for a key file whose KEK is in MEMORY_PLUGIN_KEK; ``PLAINTEXT``; or None for the default file."""
 
-LOCAL = "local"
+LOCAL, AUTO = "local", "auto"
 
 
 class Assembly:
@@ -32,20 +32,22 @@ class Assembly:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str,
+        embedder: AnyEmbedder | str,
         reranker: Reranker | str | None,
         late: LateInteraction | str | None,
         keyring: KeySource,
         settings: Settings | None,
     ) -> None:
         self._index = _having(index, "index", "read_manifest", "upsert")
-        made = registry.embedder(embedder) if isinstance(embedder, str) else embedder
+        made = registry.embedder(embedder) if isinstance(embedder, str) else registry.adapted(embedder)
         self._embedder = _having(made, "embedder", "embed", "identity")
         self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
         if self._reranker is not None:
             _having(self._reranker, "reranker", "rerank", "model")
-        self._late = registry.late_interaction(late) if isinstance(late, str) else late
-        if self._late is not None:
+        self._late: LateInteraction | str | None = late
+        if isinstance(late, str) and late != AUTO:
+            self._late = registry.late_interaction(late)
+        if not (self._late is None or isinstance(self._late, str)):
             _having(self._late, "late", "score", "pack", "tokens")
         self._keyring = keyring
         if not (keyring is None or callable(keyring) or isinstance(keyring, str | os.PathLike)):
@@ -59,11 +61,12 @@ class Assembly:
         made: FileKeyRing | None = None
         try:
             found = await self._index.read_manifest(io)
-            store = Manifest.from_json(found).store if found is not None else new_store_id()
+            manifest = Manifest.from_json(found) if found is not None else None
+            store = manifest.store if manifest is not None else new_store_id()
             parts = Parts(
                 index=self._index,
                 embedder=self._embedder,
-                late=self._late,
+                late=self._late_interaction(manifest),
                 reranker=self._reranker,
                 pieces=registry.pieces(self._embedder),
                 settings=self._settings,
@@ -77,6 +80,17 @@ class Assembly:
                 await self._discard(io, made)
             await self._index.close(io)
             raise
+
+    def _late_interaction(self, made: Manifest | None) -> LateInteraction | None:
+        """What re-ranks by token vectors: left to us, what the store was made with, or the embedder's own first."""
+        if not isinstance(self._late, str):
+            return self._late
+        own = registry.own_late_interaction(self._embedder)
+        choices = [registry.late_interaction(LOCAL)] if own is None else [own, registry.late_interaction(LOCAL)]
+        if made is None:
+            return choices[0]
+        fitting = [one for one in choices if one.model == made.late]
+        return next(iter(fitting), choices[0] if made.late is not None else None)
 
     async def _discard(self, io: IO, keyring: FileKeyRing) -> None:
         """Remove the keys of a store that never came to be: their file would stand in the way of the next one."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
@@ -19,7 +19,7 @@ from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
 from memory_plugin.types import (
@@ -51,10 +51,10 @@ class AsyncMemoryStore:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
     ) -> None:
@@ -69,9 +69,9 @@ class AsyncMemoryStore:
         cls,
         location: str | os.PathLike[str],
         *,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         collection: str = "memory",

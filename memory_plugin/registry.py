@@ -21,12 +21,13 @@ from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
 from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker
+from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Reranker
 
 # name → (module:attribute, the extra that it needs or "")
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
 )
 LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -83,12 +84,39 @@ def reranker(name: str) -> Reranker:
 
 
 def late_interaction(name: str) -> LateInteraction:
-    """The late interaction model of that name.
+    """The late interaction of that name: "local", or an embedder's whose token vectors it is to score.
 
     Raises:
         UnknownProviderError: None of that name.
+        MissingExtraError: Its package is not installed.
+        ConfigurationError: The embedder of that name gives no token vectors to compare.
     """
-    return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
+    provider = split(name)[0]
+    if provider in LATE or provider not in EMBEDDERS:
+        return cast("LateInteraction", _make(name, LATE, "memory_plugin.late_interaction"))
+    own = own_late_interaction(embedder(name))
+    if own is None:
+        raise ConfigurationError(f"{provider!r} gives no token vectors to compare: leave late out, or say 'local'")
+    return own
+
+
+def own_late_interaction(embedder: Embedder) -> LateInteraction | None:
+    """Late interaction by an embedder's own token vectors; None where it has none (see ``TokenEncoder``)."""
+    if not hasattr(embedder, "token_vectors"):
+        return None
+    return cast("LateInteraction", _factory("local", LATE, "")(embedder))
+
+
+def adapted(value: AnyEmbedder) -> Embedder:
+    """What was passed as an embedder, as one: an embedding object of LlamaIndex or LangChain is bridged.
+
+    Anything else is returned as it is; whoever asked checks that it is an embedder.
+    """
+    if not (hasattr(value, "embed") and hasattr(value, "identity")):
+        bridges = importlib.import_module("memory_plugin.embedders.bridges")
+        if bridges.framework_of(value) is not None:
+            return cast("Embedder", bridges.Bridge(value))
+    return cast("Embedder", value)
 
 
 def pieces(embedder: Embedder) -> Pieces:

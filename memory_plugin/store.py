@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
@@ -17,7 +17,7 @@ from memory_plugin.engine.manage import Forgotten
 from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.flow import Blocking, run
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
 from memory_plugin.types import (
@@ -39,9 +39,11 @@ class MemoryStore:
 
     Args:
         index: Where points are kept.
-        embedder: Makes vectors; an object, or a name such as "local".
+        embedder: Makes vectors; an object, also an embedding object of LlamaIndex or LangChain; or a name such as
+            "local".
         reranker: A cross-encoder that reads the best candidates, or None.
-        late: Re-ranks candidates by token vectors; "local", an object, or None.
+        late: Re-ranks candidates by token vectors: an object; "local"; the name of an embedder that gives them, as
+            "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
 
@@ -54,10 +56,10 @@ class MemoryStore:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
     ) -> None:
@@ -68,9 +70,9 @@ class MemoryStore:
         cls,
         location: str | os.PathLike[str],
         *,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
         collection: str = "memory",

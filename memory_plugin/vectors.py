@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -53,12 +53,19 @@ class TokenVectors:
     """A text as its word pieces see it in context.
 
     Args:
-        ids: Vocabulary ids, shape (tokens,), uint16.
-        vectors: Last hidden states, each of unit length, shape (tokens, dimension), float32.
+        ids: Vocabulary ids, shape (tokens,), uint32.
+        vectors: Each of unit length, shape (tokens, dimension), float32.
     """
 
-    ids: NDArray[np.uint16]
+    ids: NDArray[np.uint32]
     vectors: Matrix
+
+
+def joined(parts: Sequence[TokenVectors]) -> TokenVectors:
+    """The tokens of a text's windows, in order, as one text's."""
+    if len(parts) == 1:
+        return parts[0]
+    return TokenVectors(np.concatenate([p.ids for p in parts]), np.concatenate([p.vectors for p in parts]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,16 +21,19 @@ import qdrant_edge as qe
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.flow import IO
 from memory_plugin.index import edge_codec as codec
+from memory_plugin.index import edge_repair as repair
+from memory_plugin.index import edge_schema as schema
 from memory_plugin.index.edge_files import PROVIDER, RESERVE_BYTES, SMALL_RESERVE_BYTES, disk_usage
 from memory_plugin.index.edge_shard import DURABILITIES, Durability, ShardDirectory
+from memory_plugin.index.layout import Layout, described
 from memory_plugin.index.validate import (
-    Layout,
     by_frequency,
     check_ids,
     check_indexed,
     check_limit,
     check_payload,
     check_points,
+    check_vectors,
 )
 from memory_plugin.types import Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
@@ -124,8 +127,48 @@ class EdgeIndex:
             IndexUnavailableError: There is a store already, the directory cannot be written, or the disk is full.
             StoreLockedError: Another process has it open.
         """
-        layout = Layout(dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant)
+        layout = Layout(
+            dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant, tuple(weighted), quantization
+        )
         await io.call(self._shard.create, layout, manifest)
+
+    async def add_vectors(self, io: IO, /, *, dense: Mapping[str, int], weighted: Sequence[str] = ()) -> None:
+        """Give the store further vectors, which no point has yet.
+
+        Raises:
+            InvalidInputError: A vector of that name has another dimension or kind.
+        """
+        await io.call(schema.add_vectors, self._shard, dense, weighted)
+
+    async def drop_vectors(self, io: IO, names: Sequence[str], /) -> None:
+        """Take vectors away; on return no file holds them.
+
+        Files that held them are removed, not overwritten: what a file system keeps of a removed file is beyond this.
+        Some 0.2 s and 70 MB of log are written to push them out of the log.
+
+        Raises:
+            InvalidInputError: They are all that the store has.
+        """
+        await io.call(schema.drop_vectors, self._shard, names)
+
+    async def update_vectors(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the vectors given of points that exist, in one log record; payloads are not looked at.
+
+        Raises:
+            InvalidInputError: A vector cannot be stored, or there is too much for one call; nothing was written.
+        """
+        await io.call(self._update_vectors, points)
+
+    async def quantize(self, io: IO, quantization: Quantization, /) -> None:
+        """Change how dense vectors are kept for the first pass; calls wait meanwhile, some 0.1 s per 1000 points.
+
+        ``int8``: what is written later is compared in full until the next ``settle``.
+        """
+        await io.call(schema.quantize, self._shard, quantization)
+
+    async def settle(self, io: IO, /) -> None:
+        """Quantize what was added and filled later; at once where there is nothing to do."""
+        await io.call(schema.settle, self._shard)
 
     async def write_manifest(self, io: IO, manifest: Mapping[str, Json], /) -> None:
         """Replace the manifest: after a crash there is the old one or the new one."""
@@ -200,6 +243,19 @@ class EdgeIndex:
                 operation = qe.UpdateOperation.upsert_points([codec.to_point(point) for point in checked])
                 self._shard.write(opened, operation, RESERVE_BYTES + 3 * size)
 
+    def _update_vectors(self, points: Sequence[Point]) -> None:
+        with self._shard.using() as opened:
+            checked = [point for point in check_vectors(opened.layout, points) if point.dense or point.sparse]
+            if not checked:
+                return
+            # The engine would apply what it can and fail for those that are not there: no deletion may come between.
+            with self._shard.writing(opened, RESERVE_BYTES + 3 * codec.call_bytes(checked)):
+                records = opened.shard.retrieve([point.id for point in checked], with_payload=False, with_vector=False)
+                there = {str(record.id) for record in records}
+                found = [codec.to_vectors(point) for point in checked if point.id in there]
+                if found:
+                    opened.shard.update(qe.UpdateOperation.update_vectors(found))
+
     def _set_payload(self, payload: Mapping[str, Json], where: Filter) -> None:
         with self._shard.using() as opened:
             checked, condition = check_payload(payload), codec.to_filter(where)
@@ -270,12 +326,10 @@ class EdgeIndex:
             info = opened.shard.info()
             allocated, apparent = disk_usage(self._path)
             log, _ = disk_usage(self._shard.shard_path / "wal")
-            quantization = f"turbo 4 bit, rescored, oversampling {codec.OVERSAMPLING:g}"
-            vectors: dict[str, Json] = {
-                name: {"kind": "dense", "dimension": size, "distance": "cosine", "quantization": quantization}
-                for name, size in opened.layout.dense.items()
-            }
-            vectors |= {name: {"kind": "sparse", "modifier": "idf"} for name in opened.layout.sparse}
+            vectors = described(opened.layout)
+            settled = repair.quantized(self._shard.shard_path)
+            for name in opened.layout.dense:
+                vectors[name]["settled"] = opened.layout.quantization == "none" or settled.get(name, False)
             return {
                 "engine": self.name,
                 "points": info.points_count,
@@ -283,7 +337,8 @@ class EdgeIndex:
                 "bytes_apparent": apparent,
                 "wal_bytes": log,
                 "segments": info.segments_count,
-                "vectors": vectors,
+                "vectors": dict(vectors),
+                "quantization": opened.layout.quantization,
                 "hnsw": False,
                 "durability": self._durability,
                 "search_threads": self._threads,

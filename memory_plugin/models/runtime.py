@@ -104,7 +104,7 @@ class MiniLM:
     def encode(self, pieces: Pieces) -> Encoding:
         """Run the model on at most ``WINDOW`` word pieces."""
         sentence, tokens = self._session.run(["sentence", "tokens"], {"input_ids": pieces[None]})
-        return Encoding(sentence[0], TokenVectors(pieces.astype(np.uint16), tokens))
+        return Encoding(sentence[0], TokenVectors(pieces.astype(np.uint32), tokens))
 
     def encode_all(self, texts: Sequence[Pieces], *, workers: int) -> list[Encoding]:
         """Run the model on each, ``workers`` at a time: onnxruntime lets go of the interpreter lock meanwhile."""

@@ -53,7 +53,7 @@ def test_vectors_have_unit_length_and_a_token_each() -> None:
     assert encoding.sentence.dtype == encoding.tokens.vectors.dtype == np.float32
     assert np.linalg.norm(encoding.sentence) == pytest.approx(1, abs=1e-5)
     assert np.linalg.norm(encoding.tokens.vectors, axis=1) == pytest.approx(1, abs=1e-5)
-    assert encoding.tokens.ids.dtype == np.uint16
+    assert encoding.tokens.ids.dtype == np.uint32
     assert encoding.tokens.ids[0] == runtime.CLS
     assert encoding.tokens.ids[-1] == runtime.SEP
     assert encoding.tokens.vectors.shape == (len(encoding.tokens.ids), runtime.DIMENSION)
