@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from memory_plugin.cli import check, measure, read, show, write
+from memory_plugin.cli import check, measure, read, show, sizing, write
 from memory_plugin.cli.examples import EXAMPLES
 from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
@@ -96,6 +96,7 @@ _register(
         ("doctor", check.doctor),
         ("verify", check.verify),
         ("eval", measure.evaluate),
+        ("plan", sizing.sizes),
     )
 )
 

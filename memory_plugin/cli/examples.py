@@ -41,5 +41,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "memory-plugin eval questions/",
             "memory-plugin eval questions/ --reranker none --reranker late --legs hybrid --sample 200 --json",
         ),
+        "plan": (
+            "memory-plugin plan --memories 10M --subjects 50k",
+            "memory-plugin plan --memories 1e6 --embedder voyage:voyage-4 --dimension 256 --dimension 1024",
+            "memory-plugin plan --memories 2.5k --embedder local --quantization turbo4 --quantization binary --json",
+        ),
     }
 )
