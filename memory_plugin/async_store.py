@@ -14,8 +14,8 @@ from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
@@ -46,6 +46,7 @@ class AsyncMemoryStore:
         late: See ``MemoryStore``.
         keyring: See ``MemoryStore``.
         settings: See ``MemoryStore``.
+        allow_network: See ``MemoryStore``.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
     ) -> None:
         self._io = OnLoop()
-        self._opening = Assembly(index, embedder, reranker, late, keyring, settings)
+        self._opening = Assembly(index, embedder, reranker, late, keyring, settings, allow_network=allow_network)
         self._opened: Verbs | None = None
         self._once = self._io.lock()
         self._closed = False
@@ -74,12 +76,23 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
         """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
-        index = index_at(location, asynchronous=True, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=True, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            allow_network=allow_network,
+        )
 
     async def _verbs(self) -> Verbs:
         if self._opened is None:
@@ -103,11 +116,19 @@ class AsyncMemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
         progress: Progress | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         return await (await self._verbs()).add(
-            items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+            items,
+            namespace,
+            source=source,
+            time=time,
+            metadata=metadata,
+            markdown=markdown,
+            local_only=local_only,
+            progress=progress,
         )
 
     async def add_file(
@@ -118,9 +139,12 @@ class AsyncMemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """See ``MemoryStore.add_file``."""
-        return await (await self._verbs()).add_file(path, namespace, source=source, time=time, metadata=metadata)
+        return await (await self._verbs()).add_file(
+            path, namespace, source=source, time=time, metadata=metadata, local_only=local_only
+        )
 
     async def search(
         self,

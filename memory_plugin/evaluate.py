@@ -24,7 +24,7 @@ from memory_plugin import dataset as sets
 from memory_plugin import registry
 from memory_plugin.assembly import LOCAL
 from memory_plugin.dataset import Dataset, Question
-from memory_plugin.engine.search import Legs
+from memory_plugin.engine.request import Legs
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.metrics import METRICS, Interval, bootstrap, measure
 from memory_plugin.protocols import Embedder, LateInteraction, Reranker, TokenCounter

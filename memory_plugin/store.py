@@ -14,8 +14,8 @@ from memory_plugin.engine.add import Progress
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
@@ -46,8 +46,10 @@ class MemoryStore:
             "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
+        allow_network: False refuses every provider, and every server, that is not on this machine.
 
     Raises:
+        NetworkForbiddenError: A provider leaves the machine, or does not tell, and ``allow_network`` is False.
         ManifestMismatchError: The store was made with another model, key mode, or settings.
         KeyServiceError: The keys cannot be read, or are another store's.
         StoreLockedError: Another process has it open.
@@ -62,8 +64,11 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
     ) -> None:
-        self._verbs = run(Assembly(index, embedder, reranker, late, keyring, settings).open(Blocking()))
+        self._verbs = run(
+            Assembly(index, embedder, reranker, late, keyring, settings, allow_network=allow_network).open(Blocking())
+        )
 
     @classmethod
     def open(
@@ -75,6 +80,7 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
@@ -87,14 +93,25 @@ class MemoryStore:
             late: See the class.
             keyring: See the class.
             settings: See the class.
+            allow_network: See the class.
             collection: Name of the collection on a server.
             api_key: Of the server.
 
         Raises:
             MemoryPluginError: As for the class.
         """
-        index = index_at(location, asynchronous=False, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=False, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            allow_network=allow_network,
+        )
 
     def add(
         self,
@@ -105,6 +122,7 @@ class MemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
         progress: Progress | None = None,
     ) -> Added:
         """Remember texts, documents or messages; durable on return.
@@ -118,6 +136,7 @@ class MemoryStore:
             time: When it was said or written; default now.
             metadata: JSON values, kept sealed.
             markdown: Whether a plain string is Markdown.
+            local_only: Whether no model outside this machine may ever see them; see ``Document``.
             progress: Called with documents done and documents given.
 
         Raises:
@@ -127,7 +146,14 @@ class MemoryStore:
         """
         return run(
             self._verbs.add(
-                items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+                items,
+                namespace,
+                source=source,
+                time=time,
+                metadata=metadata,
+                markdown=markdown,
+                local_only=local_only,
+                progress=progress,
             )
         )
 
@@ -139,6 +165,7 @@ class MemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """Remember a UTF-8 text file; adding it again after a change replaces it.
 
@@ -148,11 +175,14 @@ class MemoryStore:
             source: What it is called; default its path as given.
             time: Default: when the file was last written.
             metadata: JSON values, kept sealed.
+            local_only: See ``add``.
 
         Raises:
             InvalidInputError: It cannot be read, or is no text; nothing was written.
         """
-        return run(self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata))
+        return run(
+            self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata, local_only=local_only)
+        )
 
     def search(
         self,

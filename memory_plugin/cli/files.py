@@ -34,7 +34,7 @@ TEXT_NAMES = re.compile(
 )
 """What is taken from directories; a file that is named is taken whatever it is called."""
 
-_MESSAGE_KEYS = ("role", "content", "name", "time", "timestamp", "id", "metadata")
+_MESSAGE_KEYS = ("role", "content", "name", "time", "timestamp", "id", "metadata", "local_only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,14 @@ class How:
         time: When it was written, or None.
         format: How to read it.
         limit: Longest text in bytes.
+        local_only: Whether no model outside this machine may see it.
     """
 
     source: str | None
     time: datetime | None
     format: Format
     limit: int
+    local_only: bool = False
 
 
 def scan(paths: Sequence[str], skipped: Counter[str]) -> list[Found]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
-from memory_plugin.engine.core import Engine, Model
+from memory_plugin.engine.core import Engine
+from memory_plugin.engine.encode import encode
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
-from memory_plugin.engine.sealing import Cut, Encoded, Work, by_document, finish, point_ids, seal
-from memory_plugin.errors import EmbeddingError, ProviderError, translate
+from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Added, And, AnyOf, Chunk, Embeddings, Namespace, PointId, TokenVectors
+from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents given."""
@@ -96,7 +95,8 @@ async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[
 
 def _cut(engine: Engine, work: Work) -> Cut:
     now = engine.clock()
-    chunks = work.entry.chunks(engine.pieces, now, max_tokens=engine.settings.chunk_tokens)
+    pieces = engine.private_pieces if work.entry.local_only else engine.pieces
+    chunks = work.entry.chunks(pieces, now, max_tokens=engine.settings.chunk_tokens)
     return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks))
 
 
@@ -104,37 +104,10 @@ async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: li
     """Embed, seal and upsert a batch; the points of each document."""
     if len(batch[0].chunks) > engine.settings.staging:
         return await _write_staged(engine, sealer, namespace, batch[0])
-    embedded = await _embed(engine, [chunk for cut in batch for chunk in cut.chunks])
-    drafts = await engine.io.call(seal, engine, sealer, namespace, batch, embedded)
+    encoded = await encode(engine, batch)
+    drafts = await engine.io.call(seal, engine, sealer, namespace, batch, encoded)
     await engine.io.uninterrupted(commit(engine, sealer, batch, drafts))
     return by_document(drafts)
-
-
-async def _embed(engine: Engine, chunks: Sequence[Chunk]) -> Encoded:
-    texts = [chunk.passage for chunk in chunks]
-    active, other = engine.active, engine.other
-    made = [(active, await engine.embed(active, texts, input_type="document"))]
-    if other is not None:
-        # What the second model fails to embed is filled in by the migration: a write does not fail for it.
-        with suppress(ProviderError):
-            made.append((other, await engine.embed(other, texts, input_type="document")))
-    return Encoded(tuple(made), await _tokens(engine, texts, made))
-
-
-async def _tokens(
-    engine: Engine, texts: Sequence[str], made: Sequence[tuple[Model, Embeddings]]
-) -> tuple[TokenVectors, ...] | None:
-    """Token vectors for late interaction: a model's own where they fit."""
-    if engine.late is None:
-        return None
-    for model, embedded in made:
-        if embedded.tokens is not None and engine.shares_tokens(model):
-            return embedded.tokens
-    with translate(EmbeddingError, provider=engine.late.model):
-        tokens = tuple(await engine.io.call(engine.late.tokens, texts))
-        if len(tokens) != len(texts):
-            raise ValueError(f"token vectors of {len(tokens)} texts, not {len(texts)}")
-    return tokens
 
 
 async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut) -> dict[str, list[PointId]]:
@@ -154,9 +127,9 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
         try:
             for start in range(0, len(hidden_chunks), engine.settings.batch):
                 chunks = hidden_chunks[start : start + engine.settings.batch]
-                embedded = await _embed(engine, chunks)
                 part = Cut(work, chunks, when, cut.total)
-                drafts = await engine.io.call(seal, engine, sealer, namespace, [part], embedded)
+                encoded = await encode(engine, [part])
+                drafts = await engine.io.call(seal, engine, sealer, namespace, [part], encoded)
                 lengths += [draft.terms.total() for draft in drafts]
                 head = (await head_of(engine, sealer)).grown(lengths)
                 points = await engine.io.call(finish, engine, sealer, drafts, head)

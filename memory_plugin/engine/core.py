@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from memory_plugin import registry
 from memory_plugin.chunk import Pieces
 from memory_plugin.crypto.sealer import sealer as sealer_of
 from memory_plugin.crypto.terms import subject_tag
@@ -21,6 +22,7 @@ from memory_plugin.errors import EmbeddingError, KeyServiceError, translate
 from memory_plugin.filters import Blind, Blinder
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
+from memory_plugin.network import leaves_machine
 from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, SubjectKey, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.types import And, AnyOf, Embeddings, Filter, InputType, Namespace, Point, PointId
@@ -66,6 +68,7 @@ class Engine:
 
     ``active`` is the model that is searched.  A search reads it once and stays with it, so that a switch in the
     middle mixes nothing.  ``other`` is the model of the second space while there is one: writes fill both.
+    Without ``allow_network`` none of the providers may leave the machine.
     """
 
     io: IO
@@ -80,6 +83,7 @@ class Engine:
     store_key: SubjectKey
     store_sealer: Sealer
     other: Model | None = None
+    allow_network: bool = True
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     writing: AbstractAsyncContextManager[object] = field(init=False)
     staging: AbstractAsyncContextManager[object] = field(init=False)
@@ -96,6 +100,11 @@ class Engine:
     def sparse(self) -> str:
         """Name of the lexical vector."""
         return sparse_name(self.manifest.lexical)
+
+    @property
+    def private_pieces(self) -> Pieces:
+        """A tokenizer on this machine, for texts that must not leave it."""
+        return registry.local_pieces() if leaves_machine(self.pieces) else self.pieces
 
     # ── keys ──────────────────────────────────────────────────────────────────────────────────────
 

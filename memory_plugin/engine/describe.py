@@ -23,8 +23,9 @@ from memory_plugin.engine.payload import (
 )
 from memory_plugin.engine.sealing import sealed_fields, tags
 from memory_plugin.errors import DecryptionError, SealError
+from memory_plugin.network import may_see
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import And, AnyOf, HasVector, Json, Not, Point
+from memory_plugin.types import And, AnyOf, HasVector, Json, Not, Point, PointId, Record
 
 PROTECTION: dict[str, str] = {
     "rotated": "A secret rotation per subject. Search results are unchanged. It stops off-the-shelf inversion tools. "
@@ -61,6 +62,7 @@ async def verify(engine: Engine) -> Verified:
     ours = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
     sealers: dict[str, Sealer | None] = {}
     failures: dict[str, str] = {}
+    excused: set[PointId] = set()
     memories = 0
     async for page in pages(engine, ours, payload=True):
         memories += len(page)
@@ -68,7 +70,7 @@ async def verify(engine: Engine) -> Verified:
             sealers[subject] = await make_sealer(
                 engine.io, engine.keyring, engine.manifest.store, subject, create=False
             )
-        failures.update(await engine.io.call(_failures, engine, sealers, page))
+        failures.update(await engine.io.call(_failures, engine, sealers, page, excused))
     for sealer in filter(None, sealers.values()):
         try:
             await stored_head(engine, sealer)
@@ -77,22 +79,28 @@ async def verify(engine: Engine) -> Verified:
     if engine.settings.vectors != "sealed":
         bare = And((ours, Not(HasVector(engine.active.dense))))
         async for point in scroll(engine, bare, payload=()):
-            failures.setdefault(point.id, "it has no dense vector of the active space")
+            if point.id not in excused:
+                failures.setdefault(point.id, "it has no dense vector of the active space")
     return Verified(memories, len(sealers), failures)
 
 
-def _failures(engine: Engine, sealers: Mapping[str, Sealer | None], page: Sequence[Point]) -> dict[str, str]:
+def _failures(
+    engine: Engine, sealers: Mapping[str, Sealer | None], page: Sequence[Point], excused: set[PointId]
+) -> dict[str, str]:
+    """What is wrong with points of a page; adds to ``excused`` those that have no vector by right."""
     found: dict[str, str] = {}
     for point in page:
         try:
-            _check(engine, sealers[str(point.payload.get(SUBJECT))], point)
+            record = _check(engine, sealers[str(point.payload.get(SUBJECT))], point)
+            if not may_see(engine.active.embedder, local_only=record.local_only):
+                excused.add(point.id)
         except SealError as error:
             found[point.id] = f"{type(error).__name__}: {error}"
     return found
 
 
-def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
-    """Open all of a point, and compare what it shows with what it should.
+def _check(engine: Engine, sealer: Sealer | None, point: Point) -> Record:
+    """Open all of a point, and compare what it shows with what it should; its record.
 
     Raises:
         SealError: Something does not open, or a tag is not the one that was written.
@@ -103,8 +111,9 @@ def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
     record = open_record(sealer, point.id, payload)
     if payload.get(TOKENS) is not None:
         sealer.open(point.id, "tokens", payload[TOKENS])
-    if engine.settings.vectors == "sealed":
-        key, dimension = vector_key(engine.active.space), engine.active.embedder.identity.dimension
+    key, dimension = vector_key(engine.active.space), engine.active.embedder.identity.dimension
+    has_one = key in payload or may_see(engine.active.embedder, local_only=record.local_only)
+    if engine.settings.vectors == "sealed" and has_one:
         sealed_vectors.decode(point.id, sealer.open(point.id, key, payload.get(key)), dimension)
     revision = str(payload.get(REVISION))
     expected = tags(engine, sealer, record, revision)
@@ -112,6 +121,7 @@ def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
     wrong = sorted(key for key in {*expected, *payload} - envelopes if expected.get(key) != payload.get(key))
     if wrong or point.id != sealer.point_id(record.document, revision, str(record.index)):
         raise DecryptionError(f"its tags are not those of its record: {', '.join(wrong) or REVISION}")
+    return record
 
 
 async def describe(engine: Engine) -> dict[str, Json]:

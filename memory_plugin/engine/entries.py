@@ -34,6 +34,7 @@ class Entry:
         name: Of a message's speaker.
         markdown: Of a document.
         modified: When its file was last written, in UTC, or None.
+        local_only: Whether no model outside this machine may see it.
     """
 
     kind: Literal["document", "message"]
@@ -45,6 +46,7 @@ class Entry:
     name: str | None = None
     markdown: bool = False
     modified: datetime | None = None
+    local_only: bool = False
 
     def identity(self) -> tuple[str, str]:
         """What makes it the same document when it is added again."""
@@ -57,6 +59,7 @@ class Entry:
         """What makes it an unchanged one."""
         when = self.time.timestamp() if self.time else None
         content: list[Json] = [self.text, self.role, self.name, when, self.metadata, self.markdown, chunk_tokens]
+        content.append(self.local_only)  # without it, what a managed model made of the text would stay
         return ids.canonical(content).decode()
 
     def chunks(self, pieces: Pieces, now: datetime, *, max_tokens: int) -> list[Chunk]:
@@ -75,6 +78,7 @@ def entries(
     time: datetime | None = None,
     metadata: Metadata | None = None,
     markdown: bool = False,
+    local_only: bool = False,
 ) -> list[Entry]:
     """Everything given, checked before anything is written.
 
@@ -85,6 +89,7 @@ def entries(
         time: For items that have none of their own.
         metadata: For all items; an item's own keys win.
         markdown: For strings.
+        local_only: Marks all items, whatever they say of themselves.
 
     Raises:
         InvalidInputError: Something cannot be used; names the item.
@@ -96,10 +101,11 @@ def entries(
     if source is not None and len(given) != 1:
         raise InvalidInputError(f"source names one document, but {len(given)} items were given: give each its own")
     shared = ids.metadata(metadata or {})
+    how = _How(settings, source, time, shared, _flag(markdown, "markdown"), _flag(local_only, "local_only"))
     made = []
     for number, item in enumerate(given):
         try:
-            made.append(_entry(item, settings, source=source, time=time, shared=shared, markdown=markdown))
+            made.append(_entry(item, how))
         except InvalidInputError as error:
             if not several:
                 raise
@@ -107,23 +113,27 @@ def entries(
     return made
 
 
-def _entry(
-    item: Item,
-    settings: Settings,
-    *,
-    source: str | None,
-    time: datetime | None,
-    shared: dict[str, Json],
-    markdown: bool,
-) -> Entry:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the caller says of everything given; see ``entries``."""
+
+    settings: Settings
+    source: str | None
+    time: datetime | None
+    shared: dict[str, Json]
+    markdown: bool
+    local_only: bool
+
+
+def _entry(item: Item, how: _How) -> Entry:
     if isinstance(item, str):
-        item = Document(item, markdown=markdown)
+        item = Document(item, markdown=how.markdown)
     elif isinstance(item, Mapping):
         item = message_of(item)
     match item:
         case Document():
             own_source, text, role, name, kind = item.source, item.text, None, None, "document"
-            markdown = item.markdown
+            markdown = _flag(item.markdown, "markdown")
         case Message():
             own_source, text, role, name, kind = item.id, item.content, item.role, item.name, "message"
             ids.utf8(role, "a message's role", limit=256)
@@ -134,40 +144,45 @@ def _entry(
             raise InvalidInputError(
                 f"add takes text, a Document, a Message or a chat message mapping, not {type(item).__name__}"
             )
-    _require_text(text, settings.max_text_bytes)
-    if not isinstance(markdown, bool):
-        raise InvalidInputError(f"markdown is True or False, not {type(markdown).__name__}")
-    source = own_source if own_source is not None else source
+    _require_text(text, how.settings.max_text_bytes)
+    source = own_source if own_source is not None else how.source
     if source is not None and not ids.utf8(source, "source", limit=ids.MAX_SOURCE_BYTES):
         raise InvalidInputError("source is empty: leave it out, and the content is the document's identity")
     return Entry(
         kind="message" if kind == "message" else "document",
         text=text,
         source=source,
-        time=ids.moment(item.time if item.time is not None else time),
-        metadata={**shared, **ids.metadata(item.metadata)},
+        time=ids.moment(item.time if item.time is not None else how.time),
+        metadata={**how.shared, **ids.metadata(item.metadata)},
         role=role,
         name=name,
         markdown=markdown,
         modified=ids.moment(item.modified, "modified") if isinstance(item, Document) else None,
+        local_only=_flag(item.local_only, "local_only") or how.local_only,
     )
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name} is True or False, not {type(value).__name__}")
+    return value
 
 
 def message_of(item: Mapping[str, object]) -> Message:
     """A chat message mapping, as chat APIs write it, as a ``Message``.
 
     Keys: role, content (text, or parts of which the text ones are taken), and optionally name, time
-    or timestamp (a ``datetime`` or ISO 8601 text), id, metadata.
+    or timestamp (a ``datetime`` or ISO 8601 text), id, metadata, local_only.
 
     Raises:
         InvalidInputError: A key is missing or has a value that cannot be used.
     """
     # What chat clients write for what a message does not have, such as "tool_calls": None, is no key.
     given = {key for key, value in item.items() if value is not None and value != []}
-    unknown = given - {"role", "content", "name", "time", "timestamp", "id", "metadata"}
+    unknown = given - {"role", "content", "name", "time", "timestamp", "id", "metadata", "local_only"}
     if "role" not in item or "content" not in item or unknown:
         raise InvalidInputError(
-            "a chat message has the keys role and content, and may have name, time, id, metadata"
+            "a chat message has the keys role and content, and may have name, time, id, metadata, local_only"
             + (f"; it has {', '.join(sorted(map(str, unknown)))} too" if unknown else "")
         )
     content = item["content"]
@@ -187,6 +202,7 @@ def message_of(item: Mapping[str, object]) -> Message:
         time=when,  # type: ignore[arg-type]
         id=item.get("id"),  # type: ignore[arg-type]
         metadata=item.get("metadata") or {},  # type: ignore[arg-type]
+        local_only=False if item.get("local_only") is None else item["local_only"],  # type: ignore[arg-type]
     )
 
 

@@ -62,6 +62,7 @@ def encode(record: Record) -> bytes:
         "meta": dict(record.metadata),
         "at": [record.start, record.end, record.index, record.chunks],
         "doc": record.document,
+        "local": record.local_only or None,
     }
     return canonical({key: value for key, value in full.items() if value not in (None, "", {})})
 
@@ -91,6 +92,7 @@ def decode(point: PointId, data: bytes) -> Record:
             index=index,
             chunks=chunks,
             document=found.get("doc", ""),
+            local_only=found.get("local", False),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecryptionError(f"the record of point {point} has an unknown form") from error

@@ -16,6 +16,7 @@ from memory_plugin.engine.payload import (
     CHUNKS,
     DAY,
     DOCUMENT,
+    LOCAL_ONLY,
     PREFIXES,
     RECORD,
     REVISION,
@@ -78,36 +79,59 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """What models made of the passages of a batch, in order.
+class Part:
+    """What one model made of passages of a batch: of those that it was given.
 
     Args:
-        by_model: Vectors of each space that is written.
-        tokens: Token vectors for late interaction, or None.
+        model: Whose space.
+        places: Which passages, by their place in the batch.
+        embeddings: Theirs, in that order.
     """
 
-    by_model: tuple[tuple[Model, Embeddings], ...]
-    tokens: tuple[TokenVectors, ...] | None
+    model: Model
+    places: tuple[int, ...]
+    embeddings: Embeddings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What models made of the passages of a batch.
+
+    Args:
+        parts: Vectors of each space that is written.
+        tokens: Token vectors for late interaction, by place in the batch.
+    """
+
+    parts: tuple[Part, ...]
+    tokens: Mapping[int, TokenVectors]
 
 
 def seal(engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], encoded: Encoded) -> list[Draft]:
     """Seal every passage of the documents, in order."""
-    stored = [(model, stored_vectors(engine, sealer, made)) for model, made in encoded.by_model]
+    stored = _by_place(engine, sealer, encoded)
     drafts = []
     place = 0
     for cut in cuts:
         for chunk in cut.chunks:
-            tokens = encoded.tokens[place] if engine.late is not None and encoded.tokens is not None else None
-            payload, point_id = _payload(engine, sealer, namespace, cut, chunk, tokens)
+            payload, point_id = _payload(engine, sealer, namespace, cut, chunk, encoded.tokens.get(place))
             vectors: dict[str, Vector | SparseVector] = {}
-            for model, rows in stored:
-                shown, sealed = placed(engine, sealer, model, point_id, rows[place])
+            for model, row in stored.get(place, ()):
+                shown, sealed = placed(engine, sealer, model, point_id, row)
                 vectors |= shown
                 payload |= sealed
             point = Point(point_id, payload, vectors)
             drafts.append(Draft(point, Counter(terms(chunk.passage, engine.settings.language))))
             place += 1
     return drafts
+
+
+def _by_place(engine: Engine, sealer: Sealer, encoded: Encoded) -> dict[int, list[tuple[Model, Vector]]]:
+    """The stored vectors of each passage, by its place in the batch."""
+    found: dict[int, list[tuple[Model, Vector]]] = {}
+    for part in encoded.parts:
+        for place, row in zip(part.places, stored_vectors(engine, sealer, part.embeddings), strict=True):
+            found.setdefault(place, []).append((part.model, row))
+    return found
 
 
 def stored_vectors(engine: Engine, sealer: Sealer, embedded: Embeddings) -> Matrix:
@@ -146,6 +170,7 @@ def _payload(
         index=chunk.index,
         chunks=cut.total,
         document=work.document,
+        local_only=entry.local_only,
     )
     payload = {**tags(engine, sealer, record, work.revision), RECORD: sealer.seal(point_id, "record", encode(record))}
     if tokens is not None and engine.late is not None:
@@ -178,6 +203,8 @@ def tags(engine: Engine, sealer: Sealer, record: Record, revision: str) -> dict[
         REVISION: revision,
         CHUNKS: record.chunks,
     }
+    if record.local_only:
+        shown[LOCAL_ONLY] = 1
     if len(namespace) > 1:
         shown[PREFIXES] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
     if engine.settings.time_index == "day":

@@ -12,6 +12,7 @@ from memory_plugin.context import pack
 from memory_plugin.engine import add as adding
 from memory_plugin.engine import describe as describing
 from memory_plugin.engine import manage
+from memory_plugin.engine import request as requests
 from memory_plugin.engine import rotate as rotating
 from memory_plugin.engine import search as searching
 from memory_plugin.engine.core import Engine
@@ -53,13 +54,21 @@ class Verbs:
         time: datetime | None,
         metadata: Metadata | None,
         markdown: bool,
+        local_only: bool,
         progress: adding.Progress | None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         engine = self.engine
         where = ids.namespace(namespace)
         checked = await engine.io.call(
-            entries, items, engine.settings, source=source, time=time, metadata=metadata, markdown=markdown
+            entries,
+            items,
+            engine.settings,
+            source=source,
+            time=time,
+            metadata=metadata,
+            markdown=markdown,
+            local_only=local_only,
         )
         return await adding.add(engine, checked, where, progress or adding.silent)
 
@@ -71,12 +80,22 @@ class Verbs:
         source: str | None,
         time: datetime | None,
         metadata: Metadata | None,
+        local_only: bool,
     ) -> Added:
         """See ``MemoryStore.add_file``."""
         document = await self.engine.io.call(
             read_file, path, source, time, metadata, self.engine.settings.max_text_bytes
         )
-        return await self.add(document, namespace, source=None, time=None, metadata=None, markdown=False, progress=None)
+        return await self.add(
+            document,
+            namespace,
+            source=None,
+            time=None,
+            metadata=None,
+            markdown=False,
+            local_only=local_only,
+            progress=None,
+        )
 
     async def search(
         self,
@@ -85,13 +104,13 @@ class Verbs:
         *,
         limit: int,
         filter: Filter | None,
-        legs: searching.Legs,
-        rerank: searching.Rerank,
+        legs: requests.Legs,
+        rerank: requests.Rerank,
         per_document: int | None,
         neighbours: int,
     ) -> Results:
         """See ``MemoryStore.search``."""
-        asked = searching.request(
+        asked = requests.request(
             query,
             namespace,
             limit=limit,
@@ -130,7 +149,7 @@ class Verbs:
         engine = self.engine
         count = self._counters.get(encoding)
         if count is None:
-            count = await engine.io.call(counter, engine.pieces.count, encoding)
+            count = await engine.io.call(counter, engine.private_pieces.count, encoding)
             self._counters[encoding] = count
         return await engine.io.call(pack, found.hits, max_tokens=max_tokens, count=count)
 
