@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from memory_plugin.cli import check, measure, migrate, read, show, train, write
+from memory_plugin.cli import check, measure, migrate, read, show, sizing, train, write
 from memory_plugin.cli.examples import EXAMPLES
 from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
@@ -109,6 +109,7 @@ _register(
         ("verify", check.verify),
         ("migrate", migrate.migrate),
         ("eval", measure.evaluate),
+        ("plan", sizing.sizes),
         ("train embedder", train.embedder),
     )
 )
