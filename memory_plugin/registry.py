@@ -28,6 +28,7 @@ EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
         "fastembed": ("memory_plugin.embedders.fastembed:FastEmbedEmbedder", "fastembed"),
+        "clip": ("memory_plugin.embedders.clip:ClipEmbedder", "images"),
         "bge-m3": ("memory_plugin.embedders.bge_m3:BgeM3Embedder", ""),
         "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
