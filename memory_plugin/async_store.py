@@ -46,6 +46,7 @@ class AsyncMemoryStore:
         late: See ``MemoryStore``.
         keyring: See ``MemoryStore``.
         settings: See ``MemoryStore``.
+        allow_network: See ``MemoryStore``.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
     ) -> None:
         self._io = OnLoop()
-        self._opening = Assembly(index, embedder, reranker, late, keyring, settings)
+        self._opening = Assembly(index, embedder, reranker, late, keyring, settings, allow_network=allow_network)
         self._opened: Verbs | None = None
         self._once = self._io.lock()
         self._closed = False
@@ -74,12 +76,23 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
         """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
-        index = index_at(location, asynchronous=True, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=True, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            allow_network=allow_network,
+        )
 
     async def _verbs(self) -> Verbs:
         if self._opened is None:

@@ -46,8 +46,10 @@ class MemoryStore:
             "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
+        allow_network: False refuses every provider, and every server, that is not on this machine.
 
     Raises:
+        NetworkForbiddenError: A provider leaves the machine, or does not tell, and ``allow_network`` is False.
         ManifestMismatchError: The store was made with another model, key mode, or settings.
         KeyServiceError: The keys cannot be read, or are another store's.
         StoreLockedError: Another process has it open.
@@ -62,8 +64,11 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
     ) -> None:
-        self._verbs = run(Assembly(index, embedder, reranker, late, keyring, settings).open(Blocking()))
+        self._verbs = run(
+            Assembly(index, embedder, reranker, late, keyring, settings, allow_network=allow_network).open(Blocking())
+        )
 
     @classmethod
     def open(
@@ -75,6 +80,7 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
@@ -87,14 +93,25 @@ class MemoryStore:
             late: See the class.
             keyring: See the class.
             settings: See the class.
+            allow_network: See the class.
             collection: Name of the collection on a server.
             api_key: Of the server.
 
         Raises:
             MemoryPluginError: As for the class.
         """
-        index = index_at(location, asynchronous=False, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=False, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            allow_network=allow_network,
+        )
 
     def add(
         self,

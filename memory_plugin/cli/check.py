@@ -17,6 +17,7 @@ from memory_plugin.cli.options import (
     EmbedderOption,
     JsonOption,
     KeysOption,
+    OfflineOption,
     Place,
     PlaintextOption,
     StoreOption,
@@ -41,9 +42,10 @@ def doctor(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Say where data and keys are, what protects what, which models, versions and sizes."""
-    place = Place(store, keys, plaintext, embedder)
+    place = Place(store, keys, plaintext, embedder, offline)
     found: dict[str, Any] = {"exists": place.exists, "data": place.location}
     if place.exists:
         with place.open(reranks=True) as memory:
@@ -125,9 +127,10 @@ def verify(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Open every memory; leaves with status 1 when one does not open or lacks a vector."""
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         found = memory.verify()
     if as_json:
         show.emit(

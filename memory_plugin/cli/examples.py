@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {"memory-plugin train embedder pairs.jsonl --out my-model --epochs 1": "train"}
+)
+"""Examples that work with an extra only, and which."""
+
 EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "add": (
@@ -40,6 +45,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "eval": (
             "memory-plugin eval questions/",
             "memory-plugin eval questions/ --reranker none --reranker late --legs hybrid --sample 200 --json",
+        ),
+        "train embedder": (
+            "memory-plugin train embedder pairs.jsonl --dry-run",
+            "memory-plugin train embedder pairs.jsonl --out my-model --epochs 1",
         ),
     }
 )

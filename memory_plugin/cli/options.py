@@ -59,6 +59,15 @@ EmbedderOption: TypeAlias = Annotated[
         rich_help_panel=_STORE_PANEL,
     ),
 ]
+OfflineOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        envvar="MEMORY_PLUGIN_OFFLINE",
+        help="Refuse every model and server that is not on this machine.",
+        rich_help_panel=_STORE_PANEL,
+    ),
+]
 NamespaceOption: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -104,6 +113,7 @@ class Place:
     keys: str | None
     plaintext: bool
     embedder: str
+    offline: bool = False
 
     @property
     def location(self) -> str:
@@ -142,6 +152,7 @@ class Place:
             embedder=self.embedder,
             reranker=LOCAL if reranks else None,
             keyring=self._keys(),
+            allow_network=not self.offline,
         )
 
     def key_file(self, store: str | None) -> Path:

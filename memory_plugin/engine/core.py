@@ -68,6 +68,7 @@ class Engine:
 
     ``active`` is the model that is searched.  A search reads it once and stays with it, so that a switch in the
     middle mixes nothing.  ``other`` is the model of the second space while there is one: writes fill both.
+    Without ``allow_network`` none of the providers may leave the machine.
     """
 
     io: IO
@@ -82,6 +83,7 @@ class Engine:
     store_key: SubjectKey
     store_sealer: Sealer
     other: Model | None = None
+    allow_network: bool = True
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     writing: AbstractAsyncContextManager[object] = field(init=False)
     staging: AbstractAsyncContextManager[object] = field(init=False)

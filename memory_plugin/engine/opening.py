@@ -33,6 +33,7 @@ class Parts:
         reranker: A cross-encoder, or None.
         pieces: The tokenizer that passages are cut with.
         settings: As the caller gave them, or None for what the store was made with.
+        allow_network: Whether a provider may leave the machine.
     """
 
     index: VectorIndex
@@ -41,6 +42,7 @@ class Parts:
     reranker: Reranker | None
     pieces: Pieces
     settings: Settings | None
+    allow_network: bool = True
 
 
 PROOF = "proof"
@@ -98,6 +100,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         manifest=manifest,
         store_key=keys[-1],  # the oldest: names must not change when a key is rotated
         store_sealer=store_sealer,
+        allow_network=parts.allow_network,
     )
     if found is not None and parts.index.exclusive:
         await recover(engine)

@@ -52,6 +52,8 @@ class EdgeIndex:
         search_threads: Threads of the engine's own that read segments.
     """
 
+    leaves_machine = False
+
     def __init__(
         self, path: str | os.PathLike[str], *, durability: Durability = "disk", search_threads: int = 2
     ) -> None:
@@ -327,9 +329,9 @@ class EdgeIndex:
             allocated, apparent = disk_usage(self._path)
             log, _ = disk_usage(self._shard.shard_path / "wal")
             vectors = described(opened.layout)
-            settled = repair.quantized(self._shard.shard_path)
+            quantized = repair.quantized(self._shard.shard_path)
             for name in opened.layout.dense:
-                vectors[name]["settled"] = opened.layout.quantization == "none" or settled.get(name, False)
+                vectors[name]["quantized"] = quantized.get(name, False)
             return {
                 "engine": self.name,
                 "points": info.points_count,
