@@ -35,7 +35,12 @@ from memory_plugin.types import ModelIdentity
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "sentence-transformers": (
+            "memory_plugin.embedders.sentence_transformers:SentenceTransformersEmbedder",
+            "sentence-transformers",
+        ),
         "fastembed": ("memory_plugin.embedders.fastembed:FastEmbedEmbedder", "fastembed"),
+        "clip": ("memory_plugin.embedders.clip:ClipEmbedder", "images"),
         "bge-m3": ("memory_plugin.embedders.bge_m3:BgeM3Embedder", ""),
         "openai": ("memory_plugin.embedders.openai:OpenAIEmbedder", "openai"),
         "azure": ("memory_plugin.embedders.azure:AzureEmbedder", "openai"),
@@ -56,6 +61,10 @@ LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
 RERANKERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.rerankers.local:LocalReranker", ""),
+        "sentence-transformers": (
+            "memory_plugin.rerankers.sentence_transformers:SentenceTransformersReranker",
+            "sentence-transformers",
+        ),
         "fastembed": ("memory_plugin.rerankers.fastembed:FastEmbedReranker", "fastembed"),
         "cohere": ("memory_plugin.rerankers.cohere:CohereReranker", "cohere"),
         "voyage": ("memory_plugin.rerankers.voyage:VoyageReranker", ""),
