@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memory_plugin import Document, InvalidInputError, MemoryStore, Message, Settings
-from memory_plugin.engine.core import Model, Models
+from memory_plugin.engine.core import Model
 from memory_plugin.manifest import space
 from memory_plugin.rerankers.late_interaction import MaxSim
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
