@@ -110,8 +110,9 @@ class Assembly:
         """What re-ranks by token vectors: left to us, what the store was made with, or the embedder's own first."""
         if not isinstance(self._late, str):
             return self._late
-        own = registry.own_late_interaction(self._embedder)
-        choices = [registry.late_interaction(LOCAL)] if own is None else [own, registry.late_interaction(LOCAL)]
+        embedders = (self._embedder, self._successor)  # a store that was migrated keeps the first one's
+        own = [registry.own_late_interaction(one) for one in embedders if one is not None]
+        choices = [*(one for one in own if one is not None), registry.late_interaction(LOCAL)]
         if made is None:
             return choices[0]
         fitting = [one for one in choices if one.model == made.late]

@@ -167,7 +167,7 @@ def _advice(found: Manifest, want: ModelIdentity, at: str) -> list[str]:
         return [
             "The store is being moved to this model, and serves with the other until all memories have both.",
             "Open it with the other, and successor= this one; go on, or give it up:",
-            f"  memory-plugin migrate --to {name_of(want, found)}{at}",
+            f"  memory-plugin migrate --to {shlex.quote(name_of(want, found))}{at}",
             f"  memory-plugin migrate --abandon{at}",
         ]
     if name == found.previous:
@@ -177,7 +177,7 @@ def _advice(found: Manifest, want: ModelIdentity, at: str) -> list[str]:
         ]
     return [
         "Open it with the model it was made with, or change the model while it serves:",
-        f"  memory-plugin migrate --to {name_of(want, found)}{at}",
+        f"  memory-plugin migrate --to {shlex.quote(name_of(want, found))}{at}",
     ]
 
 

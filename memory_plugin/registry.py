@@ -16,7 +16,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
@@ -35,7 +35,21 @@ from memory_plugin.types import ModelIdentity
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "sentence-transformers": (
+            "memory_plugin.embedders.sentence_transformers:SentenceTransformersEmbedder",
+            "sentence-transformers",
+        ),
+        "fastembed": ("memory_plugin.embedders.fastembed:FastEmbedEmbedder", "fastembed"),
+        "clip": ("memory_plugin.embedders.clip:ClipEmbedder", "images"),
         "bge-m3": ("memory_plugin.embedders.bge_m3:BgeM3Embedder", ""),
+        "openai": ("memory_plugin.embedders.openai:OpenAIEmbedder", "openai"),
+        "azure": ("memory_plugin.embedders.azure:AzureEmbedder", "openai"),
+        "ollama": ("memory_plugin.embedders.ollama:OllamaEmbedder", "openai"),
+        "cohere": ("memory_plugin.embedders.cohere:CohereEmbedder", "cohere"),
+        "voyage": ("memory_plugin.embedders.voyage:VoyageEmbedder", ""),
+        "jina": ("memory_plugin.embedders.jina:JinaEmbedder", ""),
+        "zeroentropy": ("memory_plugin.embedders.zeroentropy:ZeroEntropyEmbedder", ""),
+        "tei": ("memory_plugin.embedders.tei:TeiEmbedder", ""),
         "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
 )
@@ -47,6 +61,16 @@ LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
 RERANKERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.rerankers.local:LocalReranker", ""),
+        "sentence-transformers": (
+            "memory_plugin.rerankers.sentence_transformers:SentenceTransformersReranker",
+            "sentence-transformers",
+        ),
+        "fastembed": ("memory_plugin.rerankers.fastembed:FastEmbedReranker", "fastembed"),
+        "cohere": ("memory_plugin.rerankers.cohere:CohereReranker", "cohere"),
+        "voyage": ("memory_plugin.rerankers.voyage:VoyageReranker", ""),
+        "jina": ("memory_plugin.rerankers.jina:JinaReranker", ""),
+        "zeroentropy": ("memory_plugin.rerankers.zeroentropy:ZeroEntropyReranker", ""),
+        "tei": ("memory_plugin.rerankers.tei:TeiReranker", ""),
     }
 )
 
@@ -257,12 +281,20 @@ def _check_arguments(provider: str, factory: Callable[..., Any], model: str, opt
     positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     if model and not positional and not any(one.kind is one.VAR_POSITIONAL for one in parameters):
         raise ConfigurationError(f"{provider!r} has one model only: leave out {':' + model!r}")
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+    more = [one for one in parameters if one.kind is one.VAR_KEYWORD]
+    unpacked = [name for one in more for name in _unpacked(factory, one.name)]
+    if more and not unpacked:
         return
-    options_of_it = [one for one in parameters if one.kind is one.KEYWORD_ONLY or one in positional[1:]]
-    known = [one.name for one in options_of_it if not one.name.endswith(SECRETS)]
+    named = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY or one in positional[1:]]
+    known = [name for name in (*named, *unpacked) if not name.endswith(SECRETS)]
     for option in options:
         if option not in known:
             raise ConfigurationError(
                 f"{provider!r} has no option {option!r}; it has: {', '.join(sorted(known)) or 'none'}"
             )
+
+
+def _unpacked(factory: Callable[..., Any], name: str) -> list[str]:
+    """The keys of ``**name: Unpack[SomeTypedDict]``."""
+    hints = get_type_hints(getattr(factory, "__init__") if isinstance(factory, type) else factory)  # noqa: B009
+    return [key for one in get_args(hints.get(name)) for key in getattr(one, "__annotations__", ())]

@@ -43,7 +43,7 @@ def _drift(found: Verified) -> str:
     if drift is None:
         return "no probes were kept of this model: whether it has moved cannot be told"
     verdict = "the model HAS MOVED: it is not the one that made the vectors" if drift.moved else "the model is the same"
-    return f"{verdict} (cosine of {drift.probes} probes with what they were: mean {drift.mean:.5f}, worst {drift.worst:.5f})"
+    return f"{verdict} (cosine of {drift.probes} probes with then: mean {drift.mean:.5f}, worst {drift.worst:.5f})"
 
 
 def doctor(

@@ -138,12 +138,13 @@ class BgeM3Embedder:
         with translate(EmbeddingError, provider=NAME):
             pieces = self._texts().fitting(texts, input_type)
             outputs = each(self._model().run, pieces, workers=self._workers)
-            vectors = np.array([output.dense for output in outputs], np.float32)
+            rows = [output.dense for output in outputs]
+            vectors = np.array(rows, np.float32) if rows else np.empty((0, self._dimensions[0]), np.float32)
             tokens = tuple(
                 _tokens(ids, output, inner=input_type == "query") for ids, output in zip(pieces, outputs, strict=True)
             )
             terms = tuple(self._terms(ids, output.weights) for ids, output in zip(pieces, outputs, strict=True))
-        return Embeddings(vectors.reshape(len(texts), self._dimensions[0]), tokens, terms=terms)
+        return Embeddings(vectors, tokens, terms=terms)
 
     def token_vectors(self, texts: Sequence[str], /) -> tuple[TokenVectors, ...]:
         """Token vectors of texts of any length, window by window.
@@ -162,7 +163,7 @@ class BgeM3Embedder:
         for number, weight in zip(ids.tolist(), weights.tolist(), strict=True):
             if weight > 0 and number not in self.special_tokens:
                 found[number] = max(weight, found.get(number, 0.0))
-        return {self.tokenizer.id_to_token(number): weight for number, weight in found.items()}
+        return {str(self.tokenizer.id_to_token(number)): weight for number, weight in found.items()}
 
     def _read_texts(self) -> Texts:
         tokenizer = read_tokenizer(self._place)

@@ -17,6 +17,7 @@ from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, open_record
 from memory_plugin.engine.sealing import learned, placed, stored_vectors
 from memory_plugin.engine.spaces import follow, lacking
 from memory_plugin.errors import MigrationError, SealError
+from memory_plugin.network import may_see
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import And, AnyOf, Embeddings, Filter, Point, PointId, Record
 
@@ -139,7 +140,10 @@ async def fill(
     done = Done(0, {})
     keys = (SUBJECT, RECORD, *make.keys)
     async for page in pages(engine, todo if where is None else And((where, todo)), payload=keys, size=batch):
-        items = await open_page(engine, page, done.unreadable)
+        opened = await open_page(engine, page, done.unreadable)
+        items = visible(opened, model)
+        hidden = "it is local only, and the mark that says so is gone"
+        done.unreadable.update((item.point.id, hidden) for item in opened if item not in items)
         if items:
             made = await make(engine, model, items)
             done.filled += await engine.io.uninterrupted(_write(engine, model, items, made))
@@ -147,6 +151,13 @@ async def fill(
             if pace is not None:
                 await pace.wait(engine, len(items))
     return done
+
+
+def visible(items: Sequence[Item], *models: Model) -> list[Item]:
+    """Those that the models may see: the sealed record says so, whatever the point's marks say."""
+    return [
+        item for item in items if all(may_see(model.embedder, local_only=item.record.local_only) for model in models)
+    ]
 
 
 async def open_page(engine: Engine, page: Sequence[Point], unreadable: dict[PointId, str]) -> list[Item]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from memory_plugin.embedders.truncated import shortened
 from memory_plugin.engine import sealed_vectors
-from memory_plugin.engine.backfill import Embedding, Item, open_page
+from memory_plugin.engine.backfill import Embedding, Item, open_page, visible
 from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.payload import RECORD, SUBJECT, vector_key
 from memory_plugin.engine.spaces import eligible
@@ -80,7 +80,7 @@ async def shortening(engine: Engine, model: Model) -> Shortening | None:
     where = And((eligible(engine, model.space), having(engine, old)))
     keys = (SUBJECT, RECORD, *((vector_key(old.space),) if sealed else ()))
     points, _ = await engine.index.scroll(engine.io, where, limit=TRIED, payload=keys)
-    items = await open_page(engine, points, {})
+    items = visible(await open_page(engine, points, {}), model)
     rows = await stored(engine, old, items)
     if not items or any(row is None for row in rows):
         return None

@@ -74,7 +74,7 @@ async def estimate_quantization(engine: Engine, quantization: Quantization) -> E
 
 
 def _mean_tokens(engine: Engine, texts: Sequence[str]) -> float:
-    return sum(map(engine.pieces.count, texts)) / len(texts) if texts else 0.0
+    return sum(map(engine.private_pieces.count, texts)) / len(texts) if texts else 0.0
 
 
 def vector_bytes(dimension: int, quantization: Quantization, *, sealed: bool) -> int:

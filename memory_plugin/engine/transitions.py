@@ -227,8 +227,10 @@ async def pending(engine: Engine) -> Pending | None:
 
 
 async def _size(engine: Engine) -> int | None:
-    found = (await engine.index.stats(engine.io)).get("bytes")
-    return found if isinstance(found, int) else None
+    """Bytes of the store without its log, which a drop lengthens."""
+    stats = await engine.index.stats(engine.io)
+    whole, log = stats.get("bytes"), stats.get("wal_bytes", 0)
+    return whole - log if isinstance(whole, int) and isinstance(log, int) else None
 
 
 def _without(named: Mapping[str, T], name: str) -> dict[str, T]:

@@ -50,6 +50,12 @@ def name_of(place: Path) -> str:
     return copied["name"].replace("--", "/") if copied else place.name
 
 
+def revision_of(place: Path) -> str | None:
+    """The commit of a hub's model that a directory is a copy of, or None."""
+    copied = _SNAPSHOT.search(str(place))
+    return copied["revision"] if copied else None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one where there is no such file.
 
