@@ -189,7 +189,7 @@ def _item(identity: str, text: str, meta: dict[str, Json], dropped: Counter[str]
 
 def _labels(where: Path, rows: Mapping[str, object], dropped: Counter[str]) -> dict[str, dict[str, int]]:
     labels: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(_lines(where / "qrels.tsv"), 1):
+    for number, line in enumerate(lines(where / "qrels.tsv"), 1):
         cells = line.rstrip("\r\n").split("\t")
         if (number == 1 and cells[-1] == "rel") or not line.strip():
             continue
@@ -266,7 +266,7 @@ def _zoned(value: datetime) -> datetime:
 def _objects(where: Path, name: str, needed: Sequence[str]) -> Iterator[dict[str, Json]]:
     path = where / f"{name}.gz"
     path = path if path.exists() else where / name
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -278,7 +278,12 @@ def _objects(where: Path, name: str, needed: Sequence[str]) -> Iterator[dict[str
         yield found
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, which may be gzipped.
+
+    Raises:
+        InvalidInputError: It cannot be read.
+    """
     try:
         if path.suffix == ".gz":
             with gzip.open(path, "rt", encoding="utf-8") as packed:

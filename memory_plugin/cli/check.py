@@ -19,6 +19,7 @@ from memory_plugin.cli.options import (
     EmbedderOption,
     JsonOption,
     KeysOption,
+    OfflineOption,
     Place,
     PlaintextOption,
     StoreOption,
@@ -51,9 +52,10 @@ def doctor(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Say where data and keys are, what protects what, which models, versions and sizes."""
-    place = Place(store, keys, plaintext, embedder)
+    place = Place(store, keys, plaintext, embedder, offline)
     found: dict[str, Any] = {"exists": place.exists, "data": place.location}
     if place.exists:
         with place.open(reranks=True) as memory:
@@ -138,9 +140,10 @@ def verify(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Open every memory; leaves with status 1 when one does not open or lacks a vector."""
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         found = memory.verify(model=model)
     if as_json:
         show.emit(

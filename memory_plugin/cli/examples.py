@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {"memory-plugin train embedder pairs.jsonl --out my-model --epochs 1": "train"}
+)
+"""Examples that work with an extra only, and which."""
+
 EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "add": (
@@ -46,6 +51,15 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "eval": (
             "memory-plugin eval questions/",
             "memory-plugin eval questions/ --reranker none --reranker late --legs hybrid --sample 200 --json",
+        ),
+        "plan": (
+            "memory-plugin plan --memories 10M --subjects 50k",
+            "memory-plugin plan --memories 1e6 --embedder voyage:voyage-4 --dimension 256 --dimension 1024",
+            "memory-plugin plan --memories 2.5k --embedder local --quantization turbo4 --quantization binary --json",
+        ),
+        "train embedder": (
+            "memory-plugin train embedder pairs.jsonl --dry-run",
+            "memory-plugin train embedder pairs.jsonl --out my-model --epochs 1",
         ),
     }
 )

@@ -15,6 +15,7 @@ from memory_plugin.cli.options import (
     EmbedderOption,
     JsonOption,
     KeysOption,
+    OfflineOption,
     Place,
     PlaintextOption,
     StoreOption,
@@ -52,6 +53,7 @@ def migrate(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Change the model of a store while it serves; cut off, it goes on when called again.
 
@@ -59,7 +61,7 @@ def migrate(
     """
     if sum((rollback, finish, abandon, status, (to or quantization) is not None and not rollback)) != 1:
         raise InvalidInputError("migrate needs one of: --to, --quantization, --rollback, --finish, --abandon, --status")
-    place = Place(store, keys, plaintext, embedder)
+    place = Place(store, keys, plaintext, embedder, offline)
     with place.open(successor=to if rollback else None) as memory:
         if status:
             _status(memory, as_json=as_json)

@@ -16,7 +16,7 @@ from memory_plugin import ids, registry
 from memory_plugin.assembly import LOCAL, KeySource, default_key_file, index_at
 from memory_plugin.crypto.keyring import PLAINTEXT
 from memory_plugin.dataset import timestamp
-from memory_plugin.errors import ConfigurationError, InvalidInputError
+from memory_plugin.errors import ConfigurationError, InvalidInputError, NetworkForbiddenError
 from memory_plugin.filters import and_, any_of, time_range
 from memory_plugin.flow import Blocking, run
 from memory_plugin.manifest import Manifest
@@ -60,6 +60,15 @@ EmbedderOption: TypeAlias = Annotated[
         envvar="MEMORY_PLUGIN_EMBEDDER",
         help="The store's model. Default: the one that it was made with; for a new store: local.",
         show_default=False,
+        rich_help_panel=_STORE_PANEL,
+    ),
+]
+OfflineOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        envvar="MEMORY_PLUGIN_OFFLINE",
+        help="Refuse every model and server that is not on this machine.",
         rich_help_panel=_STORE_PANEL,
     ),
 ]
@@ -108,6 +117,7 @@ class Place:
     keys: str | None
     plaintext: bool
     embedder: str | None
+    offline: bool = False
 
     @property
     def location(self) -> str:
@@ -143,7 +153,7 @@ class Place:
                 f"there is no store at {self.location}: make one with `memory-plugin add`, or name one with --store"
             )
         place = self.location if self.served else Path(self.location).expanduser()
-        index = index_at(place, asynchronous=False, collection="memory", api_key=None)
+        index = index_at(place, asynchronous=False, collection="memory", api_key=None, allow_network=not self.offline)
         try:
             own, other = self._models(index)
         except BaseException:
@@ -155,6 +165,7 @@ class Place:
             reranker=LOCAL if reranks else None,
             keyring=self._keys(),
             successor=successor or other,
+            allow_network=not self.offline,
         )
 
     def _models(self, index: VectorIndex) -> tuple[Embedder | None, Embedder | None]:
@@ -163,11 +174,11 @@ class Place:
         if found is None:
             return None, None
         manifest = Manifest.from_json(found)
-        own = None if self.embedder is not None else _made(manifest.spaces[manifest.active])
+        own = None if self.embedder is not None else _made(manifest.spaces[manifest.active], offline=self.offline)
         if manifest.other is None:
             return own, None
         try:
-            return own, registry.of(manifest.spaces[manifest.other])
+            return own, registry.of(manifest.spaces[manifest.other], allow_network=not self.offline)
         except ConfigurationError:
             return own, None  # writes fill the active space; the migration does the rest
 
@@ -207,9 +218,11 @@ class Named:
         raise ConfigurationError(self._why)
 
 
-def _made(identity: ModelIdentity) -> Embedder:
+def _made(identity: ModelIdentity, *, offline: bool) -> Embedder:
     try:
-        return registry.of(identity)
+        return registry.of(identity, allow_network=not offline)
+    except NetworkForbiddenError:
+        raise
     except ConfigurationError as error:
         return Named(identity, str(error))
 

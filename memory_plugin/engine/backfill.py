@@ -14,12 +14,12 @@ from typing import Protocol
 from memory_plugin.engine.core import Engine, Model, pages
 from memory_plugin.engine.overlong import embed_passages
 from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, open_record
-from memory_plugin.engine.sealing import placed, sparse_vector, stored_vectors
+from memory_plugin.engine.sealing import learned, placed, stored_vectors
 from memory_plugin.engine.spaces import follow, lacking
 from memory_plugin.errors import MigrationError, SealError
 from memory_plugin.network import may_see
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import And, AnyOf, Embeddings, Filter, Point, PointId, Record, SparseVector
+from memory_plugin.types import And, AnyOf, Embeddings, Filter, Point, PointId, Record
 
 BATCH = 64
 """Memories embedded and written together."""
@@ -117,6 +117,7 @@ async def fill(
     batch: int = BATCH,
     pace: Pace | None = None,
     tell: Callable[[int], None] = nothing,
+    images: bool = False,
 ) -> Done:
     """Give the model's vectors to memories that lack them, one pass over the list.
 
@@ -128,13 +129,14 @@ async def fill(
         batch: Memories at a time.
         pace: Holds it back.
         tell: Called with how many got one so far.
+        images: Images in place of texts: for vectors that are made of stored ones.
 
     Raises:
         MigrationError: The space was given up meanwhile.
         EmbeddingError: The embedder failed; what was done stays done.
         IndexUnavailableError: Qdrant failed, likewise.
     """
-    todo = lacking(engine, model.space)
+    todo = lacking(engine, model.space, images=images)
     done = Done(0, {})
     keys = (SUBJECT, RECORD, *make.keys)
     async for page in pages(engine, todo if where is None else And((where, todo)), payload=keys, size=batch):
@@ -228,11 +230,8 @@ def _placed(
         for row, place in zip(rows, places, strict=True):
             identity = items[place].point.id
             vectors, payload = placed(engine, sealer, model, identity, row)
-            terms = made.terms[place] if made.terms is not None and model.weighted is not None else None
-            if terms and model.weighted is not None:
-                learned: SparseVector = sparse_vector(sealer, list(terms), list(terms.values()))
-                vectors = {**vectors, model.weighted: learned}  # type: ignore[dict-item]
-            points.append(Point(identity, payload, dict(vectors)))
+            weights = made.terms[place] if made.terms is not None else None
+            points.append(Point(identity, payload, {**vectors, **learned(engine, sealer, model, weights)}))
     return points
 
 

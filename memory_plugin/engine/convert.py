@@ -77,7 +77,7 @@ async def shortening(engine: Engine, model: Model) -> Shortening | None:
     sealed = engine.settings.vectors == "sealed"
     if not getattr(model.embedder, "embeds", True):
         return Shortening(old, centred=False, sealed=sealed)
-    where = And((eligible(engine, model.space), _has(engine, old)))
+    where = And((eligible(engine, model.space), having(engine, old)))
     keys = (SUBJECT, RECORD, *((vector_key(old.space),) if sealed else ()))
     points, _ = await engine.index.scroll(engine.io, where, limit=TRIED, payload=keys)
     items = visible(await open_page(engine, points, {}), model)
@@ -123,6 +123,7 @@ def _unrotated(items: Sequence[Item], rows: Sequence[object]) -> list[Vector | N
     ]
 
 
-def _has(engine: Engine, model: Model) -> Filter:
+def having(engine: Engine, model: Model) -> Filter:
+    """Points that have a vector of the model."""
     key = vector_key(model.space)
     return HasKey(key) if engine.settings.vectors == "sealed" else HasVector(model.dense)

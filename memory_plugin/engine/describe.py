@@ -26,9 +26,8 @@ from memory_plugin.engine.spaces import follow, lacking
 from memory_plugin.engine.transitions import state
 from memory_plugin.errors import DecryptionError, SealError
 from memory_plugin.manifest import name_of
-from memory_plugin.network import may_see
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Json, Point, PointId, Record
+from memory_plugin.types import Json, Point
 
 PROTECTION: dict[str, str] = {
     "rotated": "A secret rotation per subject. Search results are unchanged. It stops off-the-shelf inversion tools. "
@@ -76,7 +75,6 @@ async def verify(engine: Engine, *, model: bool = False) -> Verified:
     drift = await compare(engine, engine.active) if model else None
     sealers: dict[str, Sealer | None] = {}
     failures: dict[str, str] = {}
-    excused: set[PointId] = set()
     memories = 0
     async for page in pages(engine, OURS, payload=True):
         memories += len(page)
@@ -84,35 +82,32 @@ async def verify(engine: Engine, *, model: bool = False) -> Verified:
             sealers[subject] = await make_sealer(
                 engine.io, engine.keyring, engine.manifest.store, subject, create=False
             )
-        failures.update(await engine.io.call(_failures, engine, sealers, page, excused))
+        failures.update(await engine.io.call(_failures, engine, sealers, page))
     for sealer in filter(None, sealers.values()):
         try:
             await stored_head(engine, sealer)
         except SealError as error:
             failures[sealer.point_id(HEAD)] = f"{type(error).__name__}: {error}"
     async for point in scroll(engine, lacking(engine, engine.active.space), payload=()):
-        if point.id not in excused:
-            failures.setdefault(point.id, "it has no dense vector of the active space")
+        failures.setdefault(point.id, "it has no dense vector of the active space")
+    if hasattr(engine.active.embedder, "embed_images"):
+        async for point in scroll(engine, lacking(engine, engine.active.space, images=True), payload=()):
+            failures.setdefault(point.id, "the image has no vector of the active space: add its file again")
     return Verified(memories, len(sealers), failures, drift)
 
 
-def _failures(
-    engine: Engine, sealers: Mapping[str, Sealer | None], page: Sequence[Point], excused: set[PointId]
-) -> dict[str, str]:
-    """What is wrong with points of a page; adds to ``excused`` those that have no vector by right."""
+def _failures(engine: Engine, sealers: Mapping[str, Sealer | None], page: Sequence[Point]) -> dict[str, str]:
     found: dict[str, str] = {}
     for point in page:
         try:
-            record = _check(engine, sealers[str(point.payload.get(SUBJECT))], point)
-            if not may_see(engine.active.embedder, local_only=record.local_only):
-                excused.add(point.id)
+            _check(engine, sealers[str(point.payload.get(SUBJECT))], point)
         except SealError as error:
             found[point.id] = f"{type(error).__name__}: {error}"
     return found
 
 
-def _check(engine: Engine, sealer: Sealer | None, point: Point) -> Record:
-    """Open all of a point, and compare what it shows with what it should; its record.
+def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
+    """Open all of a point, and compare what it shows with what it should.
 
     Raises:
         SealError: Something does not open, or a tag is not the one that was written.
@@ -133,7 +128,6 @@ def _check(engine: Engine, sealer: Sealer | None, point: Point) -> Record:
     wrong = sorted(key for key in {*expected, *payload} - envelopes if expected.get(key) != payload.get(key))
     if wrong or point.id != sealer.point_id(record.document, revision, str(record.index)):
         raise DecryptionError(f"its tags are not those of its record: {', '.join(wrong) or REVISION}")
-    return record
 
 
 async def describe(engine: Engine) -> dict[str, Json]:

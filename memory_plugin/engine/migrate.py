@@ -24,7 +24,7 @@ from memory_plugin import ids
 from memory_plugin.dataset import Question
 from memory_plugin.engine import gate
 from memory_plugin.engine.backfill import BATCH, Done, Embedding, Maker, Pace, fill
-from memory_plugin.engine.convert import shortening
+from memory_plugin.engine.convert import Shortening, having, shortening
 from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.estimate import estimate, estimate_quantization
 from memory_plugin.engine.migration import Figure, Gate, Migration, MigrationProgress, Tell
@@ -87,6 +87,10 @@ class _Run:
         await engine.io.uninterrupted(begin(engine, model))
         self.way = await shortening(engine, model) or Embedding()
         await self._fill_all()
+        if isinstance(self.way, Shortening):  # images, too, of which only a stored vector is left
+            where = having(engine, engine.active)
+            done = await fill(engine, model, self.way, where=where, batch=self.plan.batch, images=True)
+            self.filled += done.filled
         await engine.index.settle(engine.io)
         measured = await gate.measure(
             engine, engine.active, model, questions=self.plan.questions, floor=self.plan.floor
@@ -253,7 +257,7 @@ async def rollback(engine: Engine, embedder: Embedder | None, plan: Plan) -> Mig
     start = time.monotonic()
     await engine.io.uninterrupted(swap(engine, embedder))
     way = Embedding()
-    with suppress(ProviderError):  # the store serves all the same; the answer says what is missing
+    with suppress(ProviderError, InvalidInputError):  # the store serves all the same; the answer says what is missing
         await fill(engine, engine.active, way, batch=plan.batch, pace=Pace(plan.rate))
     identity = engine.active.embedder.identity
     return await report(engine, Migration("stable", identity, 0, embedded=way.made, seconds=time.monotonic() - start))

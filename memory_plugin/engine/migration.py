@@ -113,7 +113,8 @@ class Migration:
         embedded: Texts embedded by this call.
         converted: Vectors that this call made of stored ones.
         missing: Memories that should have a vector of that model, and have none.
-        exempt: Memories that the model must not see, ``local_only``: found by their words.
+        exempt: Memories that the model must not see, ``local_only``, and images, whose files are not kept: found by
+            their words.  Add images again to have vectors of the new model.
         seconds: Wall time.
         gate: What was measured; None where nothing was.
         estimate: Of a dry run.

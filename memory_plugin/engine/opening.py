@@ -36,6 +36,7 @@ class Parts:
         reranker: A cross-encoder, or None.
         settings: As the caller gave them, or None for what the store was made with.
         successor: The model that a migration goes to, or comes from: in case the store is searched by that one.
+        allow_network: Whether a provider may leave the machine.
     """
 
     index: VectorIndex
@@ -44,6 +45,7 @@ class Parts:
     reranker: Reranker | None
     settings: Settings | None
     successor: Embedder | None = None
+    allow_network: bool = True
 
     @property
     def embedders(self) -> dict[str, Embedder]:
@@ -104,6 +106,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         manifest=manifest,
         store_key=keys[-1],  # the oldest: names must not change when a key is rotated
         store_sealer=store_sealer,
+        allow_network=parts.allow_network,
     )
     if found is not None and parts.index.exclusive:
         await recover(engine)
@@ -175,12 +178,13 @@ async def _create(io: IO, parts: Parts, manifest: Manifest, settings: Settings, 
         spaces={model.space: manifest.spaces[model.space]},
         canaries={} if canaries is None else {model.space: canaries},
     )
-    dense = {} if settings.vectors == "sealed" else {model.dense: parts.embedder.identity.dimension}
+    shown = settings.vectors != "sealed"
     await parts.index.create(
         io,
         proved(sealer, manifest),
-        dense=dense,
+        dense={model.dense: parts.embedder.identity.dimension} if shown else {},
         sparse=[sparse_name(manifest.lexical)],
+        weighted=[model.weighted] if shown and model.weighted is not None else [],
         keywords=[*KEYWORDS, *(field_key(sealer, name) for name in settings.filterable)],
         integers=[DAY] if settings.time_index == "day" else [],
         tenant=SUBJECT,

@@ -14,6 +14,7 @@ e     sealed record
 m     sealed token vectors (absent without late interaction)
 v_…   sealed dense vector of a space (only in a store whose vectors are sealed)
 l     1 where no model outside this machine may see the text; else absent
+i     1 where it is an image, of which only its own model can make a vector; else absent
 ====  ============================================================================
 """
 
@@ -38,6 +39,7 @@ DAY = "y"
 RECORD = "e"
 TOKENS = "m"
 LOCAL_ONLY = "l"
+IMAGE = "i"
 
 STAGED = "staged"
 INTENT = "intent"
@@ -66,6 +68,8 @@ def encode(record: Record) -> bytes:
         "at": [record.start, record.end, record.index, record.chunks],
         "doc": record.document,
         "local": record.local_only or None,
+        "media": record.media_type,
+        "sha": record.sha256,
     }
     return canonical({key: value for key, value in full.items() if value not in (None, "", {})})
 
@@ -96,6 +100,8 @@ def decode(point: PointId, data: bytes) -> Record:
             chunks=chunks,
             document=found.get("doc", ""),
             local_only=found.get("local", False),
+            media_type=found.get("media"),
+            sha256=found.get("sha"),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecryptionError(f"the record of point {point} has an unknown form") from error

@@ -8,7 +8,7 @@ from dataclasses import replace
 from memory_plugin import registry
 from memory_plugin.engine import proof
 from memory_plugin.engine.core import Engine, Model, Models, dense_name, weighted_name
-from memory_plugin.engine.payload import LOCAL_ONLY, OURS, VECTOR, vector_key
+from memory_plugin.engine.payload import IMAGE, LOCAL_ONLY, OURS, VECTOR, vector_key
 from memory_plugin.errors import IndexUnavailableError, ManifestMismatchError
 from memory_plugin.manifest import Manifest, other_model
 from memory_plugin.network import leaves_machine
@@ -89,22 +89,32 @@ async def moved(engine: Engine, model: Model) -> bool:
     return engine.active.space != model.space
 
 
-def lacking(engine: Engine, name: str) -> Filter:
-    """Memories that have no vector of a space, and may have one: the to-do list of a migration."""
+def lacking(engine: Engine, name: str, *, images: bool = False) -> Filter:
+    """Memories that have no vector of a space, and may have one: the to-do list of a migration.
+
+    Args:
+        engine: The open store.
+        name: Of the space.
+        images: Those that are images in place of those that are texts.
+    """
     key = vector_key(name)
     has = HasKey(key) if engine.settings.vectors == "sealed" else HasVector(dense_name(name))
-    return And((*_eligible(engine, name), Not(has)))
+    return And((*_eligible(engine, name, images=images), Not(has)))
 
 
 def eligible(engine: Engine, name: str) -> Filter:
-    """Memories that may have a vector of a space: all but those that its model must not see."""
-    return And(_eligible(engine, name))
+    """Memories whose vectors a migration has to make: texts that the model may see.
+
+    An image's file is not kept, so no other model can make its vector.
+    """
+    return And(_eligible(engine, name, images=False))
 
 
-def _eligible(engine: Engine, name: str) -> tuple[Filter, ...]:
+def _eligible(engine: Engine, name: str, *, images: bool) -> tuple[Filter, ...]:
     embedder = engine.embedders.get(name)
     hidden = embedder is not None and leaves_machine(embedder)
-    return (OURS, Not(HasKey(LOCAL_ONLY))) if hidden else (OURS,)
+    kind = HasKey(IMAGE) if images else Not(HasKey(IMAGE))
+    return (OURS, kind, Not(HasKey(LOCAL_ONLY))) if hidden else (OURS, kind)
 
 
 def fitting(engine: Engine, point: Point) -> Point:

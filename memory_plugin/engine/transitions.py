@@ -86,7 +86,7 @@ async def begin(engine: Engine, model: Model) -> None:
         await record(engine, replace(engine.manifest, dropping=(model.space,)))
         dimension = model.embedder.identity.dimension
         dense = {} if engine.settings.vectors == "sealed" else {model.dense: dimension}
-        weighted = [] if model.weighted is None else [model.weighted]
+        weighted = [name for name in (engine.weighted(model),) if name is not None]
         await engine.index.add_vectors(engine.io, dense=dense, weighted=weighted)
         await record(
             engine,

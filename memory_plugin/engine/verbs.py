@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Sequence
+from datetime import datetime
 
-from memory_plugin import dataset, ids, registry
-from memory_plugin import questions as files
+from memory_plugin import ids
 from memory_plugin.context import pack
-from memory_plugin.dataset import Question
 from memory_plugin.engine import add as adding
 from memory_plugin.engine import describe as describing
 from memory_plugin.engine import manage, migration, transitions
@@ -20,18 +16,20 @@ from memory_plugin.engine import request as requests
 from memory_plugin.engine import rotate as rotating
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
+from memory_plugin.engine.images import ImageLike, image_entry, require_images
+from memory_plugin.engine.inputs import Questions, model_of, read_file, read_questions
 from memory_plugin.engine.one_space import search_active
-from memory_plugin.errors import ConfigurationError, InvalidInputError, StoreClosedError
+from memory_plugin.errors import StoreClosedError
 from memory_plugin.filters import check
 from memory_plugin.protocols import AnyEmbedder, Embedder, TokenCounter
 from memory_plugin.tokens import counter
 from memory_plugin.types import (
     Added,
     Context,
-    Document,
     Filter,
     Json,
     Metadata,
+    Numbers,
     Page,
     PointId,
     Quantization,
@@ -39,12 +37,6 @@ from memory_plugin.types import (
     Results,
     Scalar,
 )
-
-Questions: TypeAlias = "str | os.PathLike[str] | Iterable[Question]"
-"""Questions about the store with what answers them: a file that ``memory-plugin eval --make-questions`` begins, the
-directory of an evaluation set that was added to the store, or a list."""
-
-MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdx")
 
 
 class Verbs:
@@ -77,6 +69,7 @@ class Verbs:
         markdown: bool,
         local_only: bool,
         progress: adding.Progress | None,
+        vector: Numbers | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         engine = self.engine
@@ -90,6 +83,8 @@ class Verbs:
             metadata=metadata,
             markdown=markdown,
             local_only=local_only,
+            vector=vector,
+            dimension=engine.manifest.spaces[engine.active.space].dimension,
         )
         return await adding.add(engine, checked, where, progress or adding.silent)
 
@@ -118,6 +113,34 @@ class Verbs:
             progress=None,
         )
 
+    async def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None,
+        source: str | None,
+        time: datetime | None,
+        metadata: Metadata | None,
+        local_only: bool,
+    ) -> Added:
+        """See ``MemoryStore.add_image``."""
+        engine = self.engine
+        where = ids.namespace(namespace)
+        require_images(engine.active)
+        entry = await engine.io.call(
+            image_entry,
+            engine.active,
+            image,
+            engine.settings,
+            caption=caption,
+            source=source,
+            time=time,
+            metadata=metadata,
+            local_only=local_only,
+        )
+        return await adding.add(engine, [entry], where)
+
     async def search(
         self,
         query: str,
@@ -129,6 +152,7 @@ class Verbs:
         rerank: requests.Rerank,
         per_document: int | None,
         neighbours: int,
+        vector: Numbers | None = None,
     ) -> Results:
         """See ``MemoryStore.search``."""
         asked = requests.request(
@@ -140,6 +164,7 @@ class Verbs:
             rerank=rerank,
             per_document=per_document,
             neighbours=neighbours,
+            vector=vector,
         )
         return await search_active(self.engine, asked)
 
@@ -153,6 +178,7 @@ class Verbs:
         filter: Filter | None,
         neighbours: int,
         encoding: str,
+        vector: Numbers | None = None,
     ) -> Context:
         """See ``MemoryStore.context``."""
         ids.whole(max_tokens, "max_tokens")
@@ -166,6 +192,7 @@ class Verbs:
             rerank="full",
             per_document=None,
             neighbours=neighbours,
+            vector=vector,
         )
         engine = self.engine
         count = self._counters.get(encoding)
@@ -252,7 +279,9 @@ class Verbs:
         engine = self.engine
         asked = await engine.io.call(read_questions, questions)
         plan = migrating.plan(asked, floor=floor, rate=rate, batch=batch, tell=progress, force=force)
-        model = None if embedder is None else await engine.io.call(model_of, embedder)
+        model = (
+            None if embedder is None else await engine.io.call(model_of, embedder, allow_network=engine.allow_network)
+        )
         return await migrating.run(engine, model, plan, quantization=quantization, dry_run=dry_run)
 
     async def rollback(
@@ -260,8 +289,16 @@ class Verbs:
     ) -> migration.Migration:
         """See ``MemoryStore.rollback``."""
         engine = self.engine
-        model = None if embedder is None else await engine.io.call(model_of, embedder)
+        model = (
+            None if embedder is None else await engine.io.call(model_of, embedder, allow_network=engine.allow_network)
+        )
         return await migrating.rollback(engine, model, migrating.plan(rate=rate, batch=batch))
+
+    async def _named(self, embedder: AnyEmbedder | str | None) -> Embedder | None:
+        engine = self.engine
+        if embedder is None:
+            return None
+        return await engine.io.call(model_of, embedder, allow_network=engine.allow_network)
 
     async def finish(self) -> int | None:
         """See ``MemoryStore.finish``."""
@@ -290,70 +327,6 @@ class Verbs:
             await engine.io.uninterrupted(engine.index.close(engine.io))
 
 
-def model_of(embedder: AnyEmbedder | str) -> Embedder:
-    """An embedder as users may name it.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    made = registry.embedder(embedder) if isinstance(embedder, str) else registry.adapted(embedder)
-    if not hasattr(made, "embed") or not hasattr(made, "identity"):
-        raise ConfigurationError(f"{type(embedder).__name__} is no embedder: it has no embed, or no identity")
-    return made
-
-
-def read_questions(questions: Questions | None) -> Sequence[Question]:
-    """Questions as they may be given: a file, a directory with an evaluation set, or a list.
-
-    Raises:
-        InvalidInputError: There are none, or they cannot be read.
-    """
-    if questions is None:
-        return ()
-    if isinstance(questions, str | os.PathLike):
-        path = Path(questions)
-        return dataset.read(path).questions if path.is_dir() else files.read_questions(path)
-    listed = list(questions)
-    if not listed or not all(isinstance(one, Question) for one in listed):
-        raise InvalidInputError("questions are a file, the directory of an evaluation set, or a list of Question")
-    return listed
-
-
 def _check(filter_: Filter | None) -> None:
     if filter_ is not None:
         check(filter_)
-
-
-def read_file(
-    path: object, source: str | None, time: datetime | None, metadata: Metadata | None, limit: int
-) -> Document:
-    """A text file as a document: its path names it, its date is when it was written.
-
-    Raises:
-        InvalidInputError: There is no such file, it is too large, or it is not UTF-8 text.
-    """
-    if not isinstance(path, str | os.PathLike) or "\x00" in os.fspath(path):
-        raise InvalidInputError(f"add_file takes the path of a file, not {path!r:.80}")
-    path = Path(path)
-    try:
-        found = path.stat()
-        if found.st_size > limit:
-            raise InvalidInputError(f"{path} is {found.st_size:,} bytes long; at most {limit:,} are accepted")
-        text = path.read_bytes().decode("utf-8-sig")
-        modified = None if time is not None else datetime.fromtimestamp(found.st_mtime, UTC)
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{path} is not UTF-8 text (byte {error.start}): convert it to text first") from error
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (OverflowError, ValueError) as error:
-        raise InvalidInputError(f"{path} was written at a time that no calendar has: give time=") from error
-    if "\x00" in text:
-        raise InvalidInputError(f"{path} holds NUL bytes: it is no text")
-    return Document(
-        text=text,
-        source=source if source is not None else path.as_posix(),
-        time=time,
-        metadata=metadata if metadata is not None else {},
-        markdown=path.suffix.lower() in MARKDOWN_SUFFIXES,
-        modified=modified,
-    )

@@ -27,6 +27,7 @@ from memory_plugin.index.validate import (
     check_points,
     check_vectors,
 )
+from memory_plugin.network import is_loopback
 from memory_plugin.types import And, Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
 # How often vectors are sent again when points that they name are deleted meanwhile.
@@ -85,6 +86,11 @@ class ServerIndex:
     def location(self) -> str:
         """Address and collection, without credentials."""
         return self._collection.location
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether the server is another machine."""
+        return not self._collection.local and not is_loopback(self.location)
 
     async def read_manifest(self, io: IO, /) -> dict[str, Json] | None:
         """The manifest, or None where there is no collection of that name.

@@ -180,14 +180,14 @@ class _Process:
             if self._model is None:
                 from tokenizers import Tokenizer
 
-                tokenizer = Tokenizer.from_str(_read("tokenizer.json").decode())
-                self._model = MiniLM(tokenizer, session(_read("model.onnx")))
+                tokenizer = Tokenizer.from_str(read("tokenizer.json").decode())
+                self._model = MiniLM(tokenizer, session(read("model.onnx")))
             return self._model
 
     def load_statistics(self) -> Statistics:
         with self._lock:
             if self._statistics is None:
-                self._statistics = _parse_statistics(_read("statistics.npz"))
+                self._statistics = _parse_statistics(read("statistics.npz"))
             return self._statistics
 
 
@@ -210,7 +210,7 @@ def session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _read(name: str) -> bytes:
+def read(name: str) -> bytes:
     """A model file, checked: the bytes that were hashed are the bytes that are used."""
     return read_checked(DIRECTORY / name, SHA256[name], made="this version", remedy="reinstall memory-plugin")
 

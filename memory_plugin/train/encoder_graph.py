@@ -71,7 +71,7 @@ def as_int8(name: str, weights: Mapping[str, Array], shape: Shape, tokenizer: To
         tokenizer: Neither pads nor truncates; it makes the word pieces that outliers are looked for with.
     """
     exact = build(name, weights, shape, {}, exact=True)
-    prepared = build(name, weights, shape, find_outliers(exact, tokenizer), exact=False)
+    prepared = build(name, weights, shape, find_outliers(exact, tokenizer, shape.window), exact=False)
     return quantise(prepared, kinds=["MatMul"], reduce_range=True)
 
 
@@ -155,7 +155,7 @@ def layers(weights: Mapping[str, Array]) -> int:
     return sum(name.startswith("encoder.layer.") and name.endswith(".output.LayerNorm.bias") for name in weights) // 2
 
 
-def find_outliers(model: onnx.ModelProto, tokenizer: Tokenizer) -> dict[str, Array]:
+def find_outliers(model: onnx.ModelProto, tokenizer: Tokenizer, window: int) -> dict[str, Array]:
     """For each linear map a factor an input channel: powers of two, 1 for all but the outliers.
 
     Powers of two change no rounding and, unlike measured maxima, are the same on every machine.
@@ -168,13 +168,14 @@ def find_outliers(model: onnx.ModelProto, tokenizer: Tokenizer) -> dict[str, Arr
     run = session(probe)
     largest = dict.fromkeys(names, np.float32(0))
     for text in CALIBRATION:
-        values = run.run(names, {"input_ids": np.array([tokenizer.encode(text).ids])})
+        values = run.run(names, {"input_ids": np.array([tokenizer.encode(text).ids[:window]])})
         for name, value in zip(names, values, strict=True):
             largest[name] = np.maximum(largest[name], np.abs(value).max(axis=(0, 1)))
     factors = {}
     for linear, name in inputs.items():
-        excess = largest[name] / (OUTLIER * np.median(largest[name]))
-        factors[linear] = np.exp2(np.rint(SHRINK * np.log2(excess)).clip(0)).astype(np.float32)
+        usual = max(OUTLIER * np.median(largest[name]), np.finfo(np.float32).tiny)
+        excess = np.maximum(largest[name] / usual, 1)
+        factors[linear] = np.exp2(np.rint(SHRINK * np.log2(excess))).astype(np.float32)
     return {name: factor for name, factor in factors.items() if factor.max() > 1}
 
 
