@@ -36,6 +36,7 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     """
     if not items:
         return Added()
+    await follow(engine)
     sealer = await engine.sealer(namespace, create=True)
     assert sealer is not None
     works = await engine.io.call(_places, engine, sealer, namespace, items)

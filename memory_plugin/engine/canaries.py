@@ -28,7 +28,7 @@ PROBES = (
     "Der Vertrag läuft am 31. März aus und wird nicht verlängert.",
     "كتبت الطبيبة الوصفة ونسيت التاريخ.",
     "rain",
-    "I would rather have the window seat, though my sister, who gets sick on long flights, asked first; so we swap.",
+    "I would rather have the window seat, though my sister, who gets sick on flights, asked first.",
 )
 
 KEPT = 256

@@ -53,7 +53,7 @@ class Logged(HashEmbedder):
     """Says what it embeds."""
 
     def __init__(self, revision: str, log: Log) -> None:
-        super().__init__(32, revision=revision)
+        super().__init__(128, revision=revision)
         self._log = log
         self.tokenizer, self.count = pieces().tokenizer, pieces().count
 

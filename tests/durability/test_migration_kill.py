@@ -113,7 +113,7 @@ def everything_there(tmp_path: Path, lines: list[str]) -> None:
     assert found is not None
     manifest = Manifest.from_json(found)
     assert (manifest.target, manifest.previous, manifest.dropping, len(manifest.spaces)) == (None, None, (), 1)
-    model = HashEmbedder(32, revision=manifest.spaces[manifest.active].revision)
+    model = HashEmbedder(128, revision=manifest.spaces[manifest.active].revision)
     with MemoryStore(index, model, reranker=None, late=None, keyring=tmp_path / "k.json", settings=SETTINGS) as store:
         assert store.verify().ok
         for who in SUBJECTS:
