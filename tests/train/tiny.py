@@ -110,6 +110,8 @@ def floats(where: Path, *, seed: int = 0, words: Iterable[str] = wordpiece.WORDS
         "architectures": ["BertModel"],
         "model_type": "bert",
         "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
         "hidden_size": WIDTH,
         "intermediate_size": INNER,
         "layer_norm_eps": 1e-12,
