@@ -11,11 +11,8 @@ from typing import Self
 from memory_plugin import ids
 from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
-from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
-from memory_plugin.engine.manage import Forgotten
 from memory_plugin.engine.request import Legs, Rerank
-from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
@@ -26,7 +23,6 @@ from memory_plugin.types import (
     Added,
     Context,
     Filter,
-    Json,
     Metadata,
     Page,
     PointId,
@@ -34,9 +30,10 @@ from memory_plugin.types import (
     Results,
     Scalar,
 )
+from memory_plugin.upkeep import AsyncUpkeep
 
 
-class AsyncMemoryStore:
+class AsyncMemoryStore(AsyncUpkeep):
     """``MemoryStore`` on an event loop: the same verbs, awaited; opens at ``async with`` or its first verb.
 
     Args:
@@ -46,6 +43,8 @@ class AsyncMemoryStore:
         late: See ``MemoryStore``.
         keyring: See ``MemoryStore``.
         settings: See ``MemoryStore``.
+        successor: See ``MemoryStore``.
+        allow_network: See ``MemoryStore``.
     """
 
     def __init__(
@@ -57,9 +56,13 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
     ) -> None:
         self._io = OnLoop()
-        self._opening = Assembly(index, embedder, reranker, late, keyring, settings)
+        self._opening = Assembly(
+            index, embedder, reranker, late, keyring, settings, successor, allow_network=allow_network
+        )
         self._opened: Verbs | None = None
         self._once = self._io.lock()
         self._closed = False
@@ -74,12 +77,25 @@ class AsyncMemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
         """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
-        index = index_at(location, asynchronous=True, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=True, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            successor=successor,
+            allow_network=allow_network,
+        )
 
     async def _verbs(self) -> Verbs:
         if self._opened is None:
@@ -223,22 +239,6 @@ class AsyncMemoryStore:
     ) -> int:
         """See ``MemoryStore.delete``."""
         return await (await self._verbs()).delete(namespace, ids, source=source, filter=filter, everything=everything)
-
-    async def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
-        """See ``MemoryStore.forget``."""
-        return await (await self._verbs()).forget(namespace)
-
-    async def rotate(self, namespace: ids.NamespaceLike) -> Rotated:
-        """See ``MemoryStore.rotate``."""
-        return await (await self._verbs()).rotate(namespace)
-
-    async def verify(self) -> Verified:
-        """See ``MemoryStore.verify``."""
-        return await (await self._verbs()).verify()
-
-    async def describe(self) -> dict[str, Json]:
-        """See ``MemoryStore.describe``."""
-        return await (await self._verbs()).describe()
 
     async def close(self) -> None:
         """See ``MemoryStore.close``."""

@@ -16,17 +16,40 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
-from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
+from memory_plugin.errors import (
+    ConfigurationError,
+    MemoryPluginError,
+    MissingExtraError,
+    NetworkForbiddenError,
+    UnknownProviderError,
+)
+from memory_plugin.network import require_local
 from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Reranker
+from memory_plugin.types import ModelIdentity
 
 # name → (module:attribute, the extra that it needs or "")
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "sentence-transformers": (
+            "memory_plugin.embedders.sentence_transformers:SentenceTransformersEmbedder",
+            "sentence-transformers",
+        ),
+        "fastembed": ("memory_plugin.embedders.fastembed:FastEmbedEmbedder", "fastembed"),
+        "clip": ("memory_plugin.embedders.clip:ClipEmbedder", "images"),
+        "bge-m3": ("memory_plugin.embedders.bge_m3:BgeM3Embedder", ""),
+        "openai": ("memory_plugin.embedders.openai:OpenAIEmbedder", "openai"),
+        "azure": ("memory_plugin.embedders.azure:AzureEmbedder", "openai"),
+        "ollama": ("memory_plugin.embedders.ollama:OllamaEmbedder", "openai"),
+        "cohere": ("memory_plugin.embedders.cohere:CohereEmbedder", "cohere"),
+        "voyage": ("memory_plugin.embedders.voyage:VoyageEmbedder", ""),
+        "jina": ("memory_plugin.embedders.jina:JinaEmbedder", ""),
+        "zeroentropy": ("memory_plugin.embedders.zeroentropy:ZeroEntropyEmbedder", ""),
+        "tei": ("memory_plugin.embedders.tei:TeiEmbedder", ""),
         "vectors": ("memory_plugin.embedders.given:GivenVectors", ""),
     }
 )
@@ -38,6 +61,16 @@ LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
 RERANKERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.rerankers.local:LocalReranker", ""),
+        "sentence-transformers": (
+            "memory_plugin.rerankers.sentence_transformers:SentenceTransformersReranker",
+            "sentence-transformers",
+        ),
+        "fastembed": ("memory_plugin.rerankers.fastembed:FastEmbedReranker", "fastembed"),
+        "cohere": ("memory_plugin.rerankers.cohere:CohereReranker", "cohere"),
+        "voyage": ("memory_plugin.rerankers.voyage:VoyageReranker", ""),
+        "jina": ("memory_plugin.rerankers.jina:JinaReranker", ""),
+        "zeroentropy": ("memory_plugin.rerankers.zeroentropy:ZeroEntropyReranker", ""),
+        "tei": ("memory_plugin.rerankers.tei:TeiReranker", ""),
     }
 )
 
@@ -48,14 +81,16 @@ SECRETS = ("key", "token", "secret", "password")
 """Options whose names end like this have no place in a provider's name."""
 
 
-def embedder(name: str) -> Embedder:
+def embedder(name: str, *, allow_network: bool = True) -> Embedder:
     """The embedder of that name.
 
     Args:
         name: ``provider[:model][?option=value&…]``.  ``dimension`` shortens the vectors of any model that was trained
             for it; ``force=true`` beside it those of another.
+        allow_network: False refuses one that leaves the machine, before it is asked for anything.
 
     Raises:
+        NetworkForbiddenError: It leaves the machine, or does not tell, and ``allow_network`` is False.
         UnknownProviderError: None of that name.
         MissingExtraError: Its package is not installed.
         ConfigurationError: It has no such option, or no choice of models.
@@ -66,6 +101,8 @@ def embedder(name: str) -> Embedder:
     if "dimension" in options and not _takes(factory, "dimension"):  # the model gives one dimension only: cut it
         shorter = {key: options.pop(key) for key in ("dimension", "force") if key in options}
     made = _called(provider, factory, model, options)
+    if not allow_network:
+        require_local(made, "embedder")
     return cast("Embedder", _imported(TRUNCATED)(made, **shorter) if shorter else made)
 
 
@@ -107,16 +144,46 @@ def own_late_interaction(embedder: Embedder) -> LateInteraction | None:
     return cast("LateInteraction", _factory("local", LATE, "")(embedder))
 
 
-def adapted(value: AnyEmbedder) -> Embedder:
+def adapted(value: AnyEmbedder, *, allow_network: bool = True) -> Embedder:
     """What was passed as an embedder, as one: an embedding object of LlamaIndex or LangChain is bridged.
 
     Anything else is returned as it is; whoever asked checks that it is an embedder.
+
+    Raises:
+        NetworkForbiddenError: It leaves the machine, or does not tell, and ``allow_network`` is False.
     """
+    if not allow_network and hasattr(value, "embed"):
+        require_local(value, "embedder")  # before its identity is looked at: some ask their service for it
     if not (hasattr(value, "embed") and hasattr(value, "identity")):
         bridges = importlib.import_module("memory_plugin.embedders.bridges")
         if bridges.framework_of(value) is not None:
             return cast("Embedder", bridges.Bridge(value))
     return cast("Embedder", value)
+
+
+def of(identity: ModelIdentity, *, allow_network: bool = True) -> Embedder:
+    """An embedder of exactly that identity, made from its name alone.
+
+    Raises:
+        NetworkForbiddenError: It leaves the machine, or does not tell, and ``allow_network`` is False.
+        ConfigurationError: The name does not tell all of it, a package or a key is missing, or it changed since.
+    """
+    plain, size = f"{identity.provider}:{identity.model}", f"dimension={identity.dimension}"
+    why = ""
+    for head in (identity.provider, plain):
+        for tail in ("", f"?{size}", f"?{size}&force=true"):
+            try:
+                made = embedder(head + tail, allow_network=allow_network)
+                if made.identity == identity:
+                    return made
+            except NetworkForbiddenError:
+                raise
+            except MemoryPluginError as error:
+                why = why or f" ({error})" if head == plain else why
+    raise ConfigurationError(
+        f"the model {plain} of {identity.dimension} dimensions, revision {identity.revision[:12]}, cannot be made from "
+        f"its name{why}: name it with its options, e.g. --embedder '{plain}?base_url=…', or pass the object"
+    )
 
 
 def pieces(embedder: Embedder) -> Pieces:
@@ -214,12 +281,20 @@ def _check_arguments(provider: str, factory: Callable[..., Any], model: str, opt
     positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     if model and not positional and not any(one.kind is one.VAR_POSITIONAL for one in parameters):
         raise ConfigurationError(f"{provider!r} has one model only: leave out {':' + model!r}")
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+    more = [one for one in parameters if one.kind is one.VAR_KEYWORD]
+    unpacked = [name for one in more for name in _unpacked(factory, one.name)]
+    if more and not unpacked:
         return
-    options_of_it = [one for one in parameters if one.kind is one.KEYWORD_ONLY or one in positional[1:]]
-    known = [one.name for one in options_of_it if not one.name.endswith(SECRETS)]
+    named = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY or one in positional[1:]]
+    known = [name for name in (*named, *unpacked) if not name.endswith(SECRETS)]
     for option in options:
         if option not in known:
             raise ConfigurationError(
                 f"{provider!r} has no option {option!r}; it has: {', '.join(sorted(known)) or 'none'}"
             )
+
+
+def _unpacked(factory: Callable[..., Any], name: str) -> list[str]:
+    """The keys of ``**name: Unpack[SomeTypedDict]``."""
+    hints = get_type_hints(getattr(factory, "__init__") if isinstance(factory, type) else factory)  # noqa: B009
+    return [key for one in get_args(hints.get(name)) for key in getattr(one, "__annotations__", ())]

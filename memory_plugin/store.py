@@ -11,11 +11,8 @@ from typing import Self
 from memory_plugin import ids
 from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
-from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
-from memory_plugin.engine.manage import Forgotten
 from memory_plugin.engine.request import Legs, Rerank
-from memory_plugin.engine.rotate import Rotated
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
@@ -24,7 +21,6 @@ from memory_plugin.types import (
     Added,
     Context,
     Filter,
-    Json,
     Metadata,
     Page,
     PointId,
@@ -32,9 +28,10 @@ from memory_plugin.types import (
     Results,
     Scalar,
 )
+from memory_plugin.upkeep import Upkeep
 
 
-class MemoryStore:
+class MemoryStore(Upkeep):
     """A memory for agents: add what was said and written, ask for what matters.
 
     Args:
@@ -46,8 +43,12 @@ class MemoryStore:
             "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
+        successor: The model that a migration by another process goes to: this store then writes both spaces, and
+            follows the switch.
+        allow_network: False refuses every provider, and every server, that is not on this machine.
 
     Raises:
+        NetworkForbiddenError: A provider leaves the machine, or does not tell, and ``allow_network`` is False.
         ManifestMismatchError: The store was made with another model, key mode, or settings.
         KeyServiceError: The keys cannot be read, or are another store's.
         StoreLockedError: Another process has it open.
@@ -62,8 +63,11 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
     ) -> None:
-        self._verbs = run(Assembly(index, embedder, reranker, late, keyring, settings).open(Blocking()))
+        parts = Assembly(index, embedder, reranker, late, keyring, settings, successor, allow_network=allow_network)
+        self._verbs = run(parts.open(Blocking()))
 
     @classmethod
     def open(
@@ -75,6 +79,8 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
@@ -87,14 +93,27 @@ class MemoryStore:
             late: See the class.
             keyring: See the class.
             settings: See the class.
+            successor: See the class.
+            allow_network: See the class.
             collection: Name of the collection on a server.
             api_key: Of the server.
 
         Raises:
             MemoryPluginError: As for the class.
         """
-        index = index_at(location, asynchronous=False, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=False, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            successor=successor,
+            allow_network=allow_network,
+        )
 
     def add(
         self,
@@ -319,33 +338,6 @@ class MemoryStore:
             InvalidInputError: None of the four is given, or several.
         """
         return run(self._verbs.delete(namespace, ids, source=source, filter=filter, everything=everything))
-
-    def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
-        """Destroy a data subject's key and delete its memories; says what is gone and what is not.
-
-        Raises:
-            InvalidInputError: The namespace has more than one part.
-        """
-        return run(self._verbs.forget(namespace))
-
-    def rotate(self, namespace: ids.NamespaceLike) -> Rotated:
-        """Seal everything of a data subject under a new key, while serving, and destroy the old one.
-
-        Vectors, lexical terms, tags and ids stay as they are.  Cut off, it is finished by calling it again.
-
-        Raises:
-            InvalidInputError: The namespace has more than one part.
-            ConfigurationError: The store is PLAINTEXT, or its key ring cannot rotate.
-        """
-        return run(self._verbs.rotate(namespace))
-
-    def verify(self) -> Verified:
-        """Open every memory of every subject; says which do not open or lack a vector."""
-        return run(self._verbs.verify())
-
-    def describe(self) -> dict[str, Json]:
-        """Where data and keys are, what protects what, which models, versions, sizes."""
-        return run(self._verbs.describe())
 
     def close(self) -> None:
         """Let go of the store; twice is no error."""

@@ -34,11 +34,11 @@ def vectors(shard: Path) -> set[str]:
 
 
 def quantized(shard: Path) -> dict[str, bool]:
-    """By dense vector: whether every segment keeps it quantized."""
+    """By dense vector: whether any segment keeps it quantized."""
     found: dict[str, bool] = {}
     for _, state in _segments(shard):
         for name, settings in state["config"].get("vector_data", {}).items():
-            found[name] = found.get(name, True) and bool(settings.get("quantization_config"))
+            found[name] = found.get(name, False) or bool(settings.get("quantization_config"))
     return found
 
 

@@ -13,7 +13,7 @@ from memory_plugin.vectors import QUANTIZATIONS, Quantization
 
 FORMAT = 2
 # How many times as many as asked for are scored again by the full vectors; what was measured is in docs/adr/0008.
-OVERSAMPLING: Mapping[Quantization, float] = {"none": 1.0, "turbo4": 3.0, "turbo2": 8.0, "int8": 2.0, "binary": 20.0}
+OVERSAMPLING: Mapping[Quantization, float] = {"none": 1.0, "turbo4": 3.0, "turbo2": 8.0, "int8": 2.0, "binary": 40.0}
 # A dot or a bracket in a key would be read as a path into nested values.
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
