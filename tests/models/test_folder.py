@@ -84,7 +84,7 @@ def test_a_document_has_to_fit_into_its_own_window(directory: Path) -> None:
     fits, not_quite = ("the " * (tiny.WINDOW - 2), "the " * (tiny.WINDOW - 1))
     embedder.embed([fits], input_type="document")
     embedder.embed([not_quite], input_type="query")
-    with pytest.raises(InvalidInputError, match=r"49 word pieces, more than the 48 that the model reads"):
+    with pytest.raises(InvalidInputError, match=r"97 word pieces, more than the 96 that the model reads"):
         embedder.embed([not_quite], input_type="document")
 
 
@@ -108,6 +108,27 @@ def test_a_store_made_with_it(directory: Path, tmp_path: Path) -> None:
         assert "late" in hits[0].stages, "late interaction goes on with the shipped model"
     with pytest.raises(ManifestMismatchError):
         MemoryStore.open(tmp_path / "store", embedder="local", **options)  # type: ignore[arg-type]
+
+
+def test_a_store_migrates_to_it_and_keeps_its_token_vectors(directory: Path, tmp_path: Path) -> None:
+    with MemoryStore.open(
+        tmp_path / "store",
+        reranker=OverlapReranker(),
+        keyring=tmp_path / "keys.json",
+        settings=Settings(chunk_tokens=tiny.WINDOW),
+    ) as memory:
+        memory.add(["alice moved to lisbon", "the old garden by the river", "a quick brown fox"], "n")
+        before = memory.search("old garden", "n", limit=1)[0]
+        memory.migrate(f"local:{directory}")
+        after = memory.search("old garden", "n", limit=1)[0]
+        assert (after.text, before.text) == ("the old garden by the river",) * 2
+        assert after.space != before.space
+        assert after.stages["late"].score == pytest.approx(before.stages["late"].score, abs=0.2)
+        memory.finish()
+    with MemoryStore.open(
+        tmp_path / "store", embedder=f"local:{directory}", reranker=OverlapReranker(), keyring=tmp_path / "keys.json"
+    ) as memory:
+        assert memory.verify().ok
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests import wordpiece
 
 Array = NDArray[Any]
-WIDTH, LAYERS, HEADS, INNER, WINDOW = 32, 2, 4, 64, 48
+WIDTH, LAYERS, HEADS, INNER, WINDOW = 32, 2, 4, 64, 96
 
 
 def weights(vocabulary: int, *, seed: int = 0) -> dict[str, Array]:
