@@ -257,7 +257,7 @@ async def rollback(engine: Engine, embedder: Embedder | None, plan: Plan) -> Mig
     start = time.monotonic()
     await engine.io.uninterrupted(swap(engine, embedder))
     way = Embedding()
-    with suppress(ProviderError):  # the store serves all the same; the answer says what is missing
+    with suppress(ProviderError, InvalidInputError):  # the store serves all the same; the answer says what is missing
         await fill(engine, engine.active, way, batch=plan.batch, pace=Pace(plan.rate))
     identity = engine.active.embedder.identity
     return await report(engine, Migration("stable", identity, 0, embedded=way.made, seconds=time.monotonic() - start))
