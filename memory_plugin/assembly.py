@@ -18,7 +18,7 @@ from memory_plugin.errors import ConfigurationError, InvalidInputError, MemoryPl
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
 from memory_plugin.network import is_loopback, require_local
-from memory_plugin.protocols import AnyEmbedder, KeyRing, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, Embedder, KeyRing, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 
 KeySource: TypeAlias = "KeyRing | Callable[[str], KeyRing] | str | os.PathLike[str] | None"
@@ -42,6 +42,7 @@ class Assembly:
         late: LateInteraction | str | None,
         keyring: KeySource,
         settings: Settings | None,
+        successor: AnyEmbedder | str | None = None,
         *,
         allow_network: bool = True,
     ) -> None:
@@ -49,11 +50,10 @@ class Assembly:
             raise ConfigurationError(f"allow_network is True or False, not {allow_network!r:.80}")
         self._allow_network = allow_network
         self._index = self._here(_having(index, "index", "read_manifest", "upsert"), "index")
-        if isinstance(embedder, str):
-            made = registry.embedder(embedder, allow_network=allow_network)
-        else:
-            made = self._here(registry.adapted(embedder, allow_network=allow_network), "embedder")
-        self._embedder = _having(made, "embedder", "embed", "identity")
+        self._embedder = _having(self._model(embedder), "embedder", "embed", "identity")
+        self._successor = None
+        if successor is not None:
+            self._successor = _having(self._model(successor), "successor", "embed", "identity")
         self._reranker = registry.reranker(reranker) if isinstance(reranker, str) else reranker
         if self._reranker is not None:
             _having(self._here(self._reranker, "reranker"), "reranker", "rerank", "model")
@@ -68,6 +68,11 @@ class Assembly:
         self._settings = settings
         if settings is not None and not isinstance(settings, Settings):
             raise ConfigurationError(f"settings is a Settings, not {type(settings).__name__}")
+
+    def _model(self, given: AnyEmbedder | str) -> Embedder:
+        if isinstance(given, str):
+            return registry.embedder(given, allow_network=self._allow_network)
+        return self._here(registry.adapted(given, allow_network=self._allow_network), "embedder")
 
     def _here(self, provider: T, what: str) -> T:
         """The provider; refused where it leaves the machine and may not."""
@@ -87,9 +92,9 @@ class Assembly:
                 embedder=self._embedder,
                 late=self._late_interaction(manifest),
                 reranker=self._reranker,
-                pieces=registry.pieces(self._embedder),
                 settings=self._settings,
                 allow_network=self._allow_network,
+                successor=self._successor,
             )
             keyring = key_ring(self._keyring, store)
             if found is None and isinstance(keyring, FileKeyRing):
@@ -105,8 +110,9 @@ class Assembly:
         """What re-ranks by token vectors: left to us, what the store was made with, or the embedder's own first."""
         if not isinstance(self._late, str):
             return self._late
-        own = registry.own_late_interaction(self._embedder)
-        choices = [registry.late_interaction(LOCAL)] if own is None else [own, registry.late_interaction(LOCAL)]
+        embedders = (self._embedder, self._successor)  # a store that was migrated keeps the first one's
+        own = [registry.own_late_interaction(one) for one in embedders if one is not None]
+        choices = [*(one for one in own if one is not None), registry.late_interaction(LOCAL)]
         if made is None:
             return choices[0]
         fitting = [one for one in choices if one.model == made.late]

@@ -306,6 +306,18 @@ class VectorIndex(Protocol):
             InvalidInputError: A vector has another dimension or is not finite.  Nothing was written.
         """
 
+    async def update_payloads(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the payload keys given of points that exist, and nothing else of them; durable on return.
+
+        A point that is not there is passed over, never made.
+
+        Raises:
+            InvalidInputError: A payload cannot be stored.  Nothing was written.
+        """
+
+    async def drop_payload(self, io: IO, keys: Sequence[str], /) -> None:
+        """Take payload keys away from all points; their bytes are gone on return, as those of dropped vectors."""
+
     async def quantize(self, io: IO, quantization: Quantization, /) -> None:
         """Keep all dense vectors for the first pass in another form, computed from the full ones."""
 

@@ -20,15 +20,27 @@ from typing import Any, cast, get_args, get_type_hints
 from urllib.parse import unquote
 
 from memory_plugin.chunk import Pieces
-from memory_plugin.errors import ConfigurationError, MissingExtraError, UnknownProviderError
+from memory_plugin.errors import (
+    ConfigurationError,
+    MemoryPluginError,
+    MissingExtraError,
+    NetworkForbiddenError,
+    UnknownProviderError,
+)
 from memory_plugin.network import require_local
 from memory_plugin.protocols import AnyEmbedder, Embedder, LateInteraction, Reranker
+from memory_plugin.types import ModelIdentity
 
 # name → (module:attribute, the extra that it needs or "")
 EMBEDDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.embedders.local:LocalEmbedder", ""),
+        "sentence-transformers": (
+            "memory_plugin.embedders.sentence_transformers:SentenceTransformersEmbedder",
+            "sentence-transformers",
+        ),
         "fastembed": ("memory_plugin.embedders.fastembed:FastEmbedEmbedder", "fastembed"),
+        "clip": ("memory_plugin.embedders.clip:ClipEmbedder", "images"),
         "bge-m3": ("memory_plugin.embedders.bge_m3:BgeM3Embedder", ""),
         "openai": ("memory_plugin.embedders.openai:OpenAIEmbedder", "openai"),
         "azure": ("memory_plugin.embedders.azure:AzureEmbedder", "openai"),
@@ -49,6 +61,10 @@ LATE: Mapping[str, tuple[str, str]] = MappingProxyType(
 RERANKERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "local": ("memory_plugin.rerankers.local:LocalReranker", ""),
+        "sentence-transformers": (
+            "memory_plugin.rerankers.sentence_transformers:SentenceTransformersReranker",
+            "sentence-transformers",
+        ),
         "fastembed": ("memory_plugin.rerankers.fastembed:FastEmbedReranker", "fastembed"),
         "cohere": ("memory_plugin.rerankers.cohere:CohereReranker", "cohere"),
         "voyage": ("memory_plugin.rerankers.voyage:VoyageReranker", ""),
@@ -143,6 +159,31 @@ def adapted(value: AnyEmbedder, *, allow_network: bool = True) -> Embedder:
         if bridges.framework_of(value) is not None:
             return cast("Embedder", bridges.Bridge(value))
     return cast("Embedder", value)
+
+
+def of(identity: ModelIdentity, *, allow_network: bool = True) -> Embedder:
+    """An embedder of exactly that identity, made from its name alone.
+
+    Raises:
+        NetworkForbiddenError: It leaves the machine, or does not tell, and ``allow_network`` is False.
+        ConfigurationError: The name does not tell all of it, a package or a key is missing, or it changed since.
+    """
+    plain, size = f"{identity.provider}:{identity.model}", f"dimension={identity.dimension}"
+    why = ""
+    for head in (identity.provider, plain):
+        for tail in ("", f"?{size}", f"?{size}&force=true"):
+            try:
+                made = embedder(head + tail, allow_network=allow_network)
+                if made.identity == identity:
+                    return made
+            except NetworkForbiddenError:
+                raise
+            except MemoryPluginError as error:
+                why = why or f" ({error})" if head == plain else why
+    raise ConfigurationError(
+        f"the model {plain} of {identity.dimension} dimensions, revision {identity.revision[:12]}, cannot be made from "
+        f"its name{why}: name it with its options, e.g. --embedder '{plain}?base_url=…', or pass the object"
+    )
 
 
 def pieces(embedder: Embedder) -> Pieces:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -11,11 +10,9 @@ from typing import Self
 from memory_plugin import ids
 from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
-from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
-from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.images import ImageLike
 from memory_plugin.engine.request import Legs, Rerank
-from memory_plugin.engine.rotate import Rotated
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
@@ -24,17 +21,18 @@ from memory_plugin.types import (
     Added,
     Context,
     Filter,
-    Json,
     Metadata,
+    Numbers,
     Page,
     PointId,
     Record,
     Results,
     Scalar,
 )
+from memory_plugin.upkeep import Upkeep
 
 
-class MemoryStore:
+class MemoryStore(Upkeep):
     """A memory for agents: add what was said and written, ask for what matters.
 
     Args:
@@ -46,6 +44,8 @@ class MemoryStore:
             "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
+        successor: The model that a migration by another process goes to: this store then writes both spaces, and
+            follows the switch.
         allow_network: False refuses every provider, and every server, that is not on this machine.
 
     Raises:
@@ -64,11 +64,11 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
         allow_network: bool = True,
     ) -> None:
-        self._verbs = run(
-            Assembly(index, embedder, reranker, late, keyring, settings, allow_network=allow_network).open(Blocking())
-        )
+        parts = Assembly(index, embedder, reranker, late, keyring, settings, successor, allow_network=allow_network)
+        self._verbs = run(parts.open(Blocking()))
 
     @classmethod
     def open(
@@ -80,6 +80,7 @@ class MemoryStore:
         late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
         allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
@@ -93,6 +94,7 @@ class MemoryStore:
             late: See the class.
             keyring: See the class.
             settings: See the class.
+            successor: See the class.
             allow_network: See the class.
             collection: Name of the collection on a server.
             api_key: Of the server.
@@ -110,6 +112,7 @@ class MemoryStore:
             late=late,
             keyring=keyring,
             settings=settings,
+            successor=successor,
             allow_network=allow_network,
         )
 
@@ -123,6 +126,7 @@ class MemoryStore:
         metadata: Metadata | None = None,
         markdown: bool = False,
         local_only: bool = False,
+        vector: Numbers | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Remember texts, documents or messages; durable on return.
@@ -137,6 +141,7 @@ class MemoryStore:
             metadata: JSON values, kept sealed.
             markdown: Whether a plain string is Markdown.
             local_only: Whether no model outside this machine may ever see them; see ``Document``.
+            vector: Of the one item, made elsewhere; see ``Document``.
             progress: Called with documents done and documents given.
 
         Raises:
@@ -153,6 +158,7 @@ class MemoryStore:
                 metadata=metadata,
                 markdown=markdown,
                 local_only=local_only,
+                vector=vector,
                 progress=progress,
             )
         )
@@ -184,6 +190,45 @@ class MemoryStore:
             self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata, local_only=local_only)
         )
 
+    def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+        local_only: bool = False,
+    ) -> Added:
+        """Remember a picture by its vector, in the space of the texts, and by its caption; its file is not kept.
+
+        Args:
+            image: Path or content of a PNG, JPEG, WebP or GIF file.
+            namespace: Who it belongs to.
+            caption: What is to be seen, in words; found as text is.
+            source: What it is called; default its path as given.
+            time: Default: when the file was last written.
+            metadata: JSON values, kept sealed.
+            local_only: See ``add``.
+
+        Raises:
+            ConfigurationError: The store's model embeds no images.
+            InvalidInputError: It cannot be read, is no image, or its caption is too long; nothing was written.
+            EmbeddingError: The embedder failed.
+        """
+        return run(
+            self._verbs.add_image(
+                image,
+                namespace,
+                caption=caption,
+                source=source,
+                time=time,
+                metadata=metadata,
+                local_only=local_only,
+            )
+        )
+
     def search(
         self,
         query: str,
@@ -195,18 +240,21 @@ class MemoryStore:
         rerank: Rerank = "full",
         per_document: int | None = None,
         neighbours: int = 0,
+        vector: Numbers | None = None,
     ) -> Results:
         """The memories that answer a query, best first, each with its rank and score at every stage.
 
         Args:
-            query: A question, or words.
+            query: A question, or words; "" for a search by ``vector`` alone, with ``legs="dense"``.  The embedder is
+                given it, and a reranker, also those that leave the machine: ``legs="lexical"`` keeps it from the first.
             namespace: Where to look; a list looks in several at once.  A namespace holds those below it.
             limit: Hits at most.
             filter: See ``memory_plugin.filters``.
-            legs: "hybrid", or one leg alone.
+            legs: "hybrid", or one leg alone: "dense", "lexical", "learned" (of a model that weighs terms).
             rerank: Last stage to run: "none" (fusion), "late", or "full" (the cross-encoder, if there is one).
             per_document: Hits of one document at most.
             neighbours: Chunks of the same document to bring along on each side of a hit.
+            vector: The query's, made elsewhere, in place of one by the store's embedder, which is not asked then.
 
         Raises:
             InvalidInputError: The query, namespace or filter cannot be used.
@@ -224,6 +272,7 @@ class MemoryStore:
                 rerank=rerank,
                 per_document=per_document,
                 neighbours=neighbours,
+                vector=vector,
             )
         )
 
@@ -237,6 +286,7 @@ class MemoryStore:
         filter: Filter | None = None,
         neighbours: int = 0,
         encoding: str = DEFAULT_ENCODING,
+        vector: Numbers | None = None,
     ) -> Context:
         """The memories that answer a query as text for a prompt, within a token budget, with citations.
 
@@ -248,6 +298,7 @@ class MemoryStore:
             filter: See ``memory_plugin.filters``.
             neighbours: Chunks of the same document to bring along on each side of a hit.
             encoding: The tiktoken encoding to count with.
+            vector: See ``search``.
 
         Raises:
             InvalidInputError: ``max_tokens`` is not positive, or as ``search``.
@@ -261,6 +312,7 @@ class MemoryStore:
                 filter=filter,
                 neighbours=neighbours,
                 encoding=encoding,
+                vector=vector,
             )
         )
 
@@ -313,56 +365,6 @@ class MemoryStore:
         counts where a field of the record's own, such as ``$name``, is not set.
         """
         return run(self._verbs.facet(field, namespace, filter=filter, limit=limit))
-
-    def delete(
-        self,
-        namespace: ids.NamespaceLike,
-        ids: PointId | Sequence[PointId] | None = None,
-        *,
-        source: str | None = None,
-        filter: Filter | None = None,
-        everything: bool = False,
-    ) -> int:
-        """Delete memories; how many chunks there were.
-
-        Args:
-            namespace: Whose.
-            ids: These.
-            source: Or the document of that name.
-            filter: Or those that satisfy a filter.
-            everything: Or all of the namespace and those below it.
-
-        Raises:
-            InvalidInputError: None of the four is given, or several.
-        """
-        return run(self._verbs.delete(namespace, ids, source=source, filter=filter, everything=everything))
-
-    def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
-        """Destroy a data subject's key and delete its memories; says what is gone and what is not.
-
-        Raises:
-            InvalidInputError: The namespace has more than one part.
-        """
-        return run(self._verbs.forget(namespace))
-
-    def rotate(self, namespace: ids.NamespaceLike) -> Rotated:
-        """Seal everything of a data subject under a new key, while serving, and destroy the old one.
-
-        Vectors, lexical terms, tags and ids stay as they are.  Cut off, it is finished by calling it again.
-
-        Raises:
-            InvalidInputError: The namespace has more than one part.
-            ConfigurationError: The store is PLAINTEXT, or its key ring cannot rotate.
-        """
-        return run(self._verbs.rotate(namespace))
-
-    def verify(self) -> Verified:
-        """Open every memory of every subject; says which do not open or lack a vector."""
-        return run(self._verbs.verify())
-
-    def describe(self) -> dict[str, Json]:
-        """Where data and keys are, what protects what, which models, versions, sizes."""
-        return run(self._verbs.describe())
 
     def close(self) -> None:
         """Let go of the store; twice is no error."""

@@ -6,7 +6,7 @@ What they compute is plain, so that a test can say what has to come out; and tex
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,11 @@ class Graph:
         return output
 
     def save(
-        self, path: Path, inputs: dict[str, tuple[int, Sequence[Any]]], outputs: dict[str, Sequence[Any]], **how: Any
+        self,
+        path: Path,
+        inputs: Mapping[str, tuple[int, Sequence[Any]]],
+        outputs: Mapping[str, Sequence[Any]],
+        **how: Any,
     ) -> None:
         """Write the model; ``how`` goes to onnx.save."""
         graph = helper.make_graph(
@@ -209,4 +213,54 @@ def write_cross_encoder(place: Path, *, file: str = "onnx/model.onnx") -> Path:
     graph.save(place / file, types, {"logits": ("batch", 1)})
     write_tokenizer(place)
     (place / "config.json").write_text(json.dumps({"pad_token_id": PAD}))
+    return place
+
+
+COLOURS = ("red", "green", "blue")
+
+
+def colour_table(dimension: int = 32) -> NDArray[np.float32]:
+    """Word pieces of colours lie along the first three axes, all others across the rest."""
+    vectors = table(dimension)
+    vectors[:, :3] = 0
+    for axis, colour in enumerate(COLOURS):
+        (piece,) = ids_of(colour)[1:-1]
+        vectors[piece] = np.eye(dimension, dtype=np.float32)[axis] * 20
+    return vectors
+
+
+def write_clip_text(path: Path, *, dimension: int = 32, length: str | int = "n", seed_of: int = 0) -> None:
+    """The text model: the mean of what its word pieces are."""
+    graph = Graph()
+    given = {name: (kind, ("batch", length)) for name, (kind, _) in TEXT.items()}
+    graph.node("Gather", [graph.weight("words", colour_table(dimension) + seed_of), "input_ids"], "states")
+    _pooled(graph, "states", "text_embeds")
+    shapes = {"text_embeds": ("batch", dimension)}
+    graph.save(path, given, shapes)
+
+
+def write_clip_vision(path: Path, *, dimension: int = 32, size: int = 32, name: str = "image_embeds") -> None:
+    """The vision model: the mean colour, on the axes of the colours' words."""
+    mean, deviation = np.array((0.48145466, 0.4578275, 0.40821073)), np.array((0.26862954, 0.26130258, 0.27577711))
+    graph = Graph()
+    graph.node("GlobalAveragePool", ["pixel_values"], "averages")
+    graph.node("Flatten", ["averages"], "colour")
+    to_axes = np.zeros((3, dimension), np.float32)
+    to_axes[:, :3] = np.diag(deviation)
+    back = np.zeros(dimension, np.float32)
+    back[:3] = mean
+    graph.node("MatMul", ["colour", graph.weight("axes", to_axes)], "scaled")
+    graph.node("Add", ["scaled", graph.weight("back", back)], name)
+    graph.save(path, {"pixel_values": (TensorProto.FLOAT, ("batch", 3, size, size))}, {name: ("batch", dimension)})
+
+
+def write_clip(place: Path, *, apart: bool = False, size: int = 32, window: int = 77) -> Path:
+    """A CLIP of colours, in one directory or in two."""
+    texts, images = (place / "tiny-text", place / "tiny-vision") if apart else (place, place)
+    write_tokenizer(texts, window=window)
+    write_clip_text(texts / ("model.onnx" if apart else "onnx/text_model.onnx"))
+    images.mkdir(parents=True, exist_ok=True)
+    write_clip_vision(images / ("model.onnx" if apart else "onnx/vision_model.onnx"), size=size)
+    told = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}, "resample": 3}
+    (images / "preprocessor_config.json").write_text(json.dumps(told))
     return place

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from memory_plugin.cli import check, measure, read, show, train, write
+from memory_plugin.cli import check, measure, migrate, read, show, sizing, train, write
 from memory_plugin.cli.examples import EXAMPLES
 from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
@@ -107,7 +107,9 @@ _register(
         ("forget", write.forget),
         ("doctor", check.doctor),
         ("verify", check.verify),
+        ("migrate", migrate.migrate),
         ("eval", measure.evaluate),
+        ("plan", sizing.sizes),
         ("train embedder", train.embedder),
     )
 )

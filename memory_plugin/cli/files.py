@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from memory_plugin.cli.options import source_name
 from memory_plugin.dataset import timestamp
 from memory_plugin.engine.entries import message_of
-from memory_plugin.engine.verbs import read_file
+from memory_plugin.engine.inputs import read_file
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.types import Document, Message
 

@@ -163,7 +163,7 @@ class BgeM3Embedder:
         for number, weight in zip(ids.tolist(), weights.tolist(), strict=True):
             if weight > 0 and number not in self.special_tokens:
                 found[number] = max(weight, found.get(number, 0.0))
-        return {self.tokenizer.id_to_token(number): weight for number, weight in found.items()}
+        return {str(self.tokenizer.id_to_token(number)): weight for number, weight in found.items()}
 
     def _read_texts(self) -> Texts:
         tokenizer = read_tokenizer(self._place)

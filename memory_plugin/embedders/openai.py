@@ -10,7 +10,7 @@ from memory_plugin.errors import InvalidInputError
 from memory_plugin.managed.answers import at, ordered, parsed, whole
 from memory_plugin.managed.embedder import ManagedEmbedder
 from memory_plugin.managed.failure import answered, unreadable
-from memory_plugin.managed.http import timed_out, unreachable
+from memory_plugin.managed.http import guarded, timed_out, unreachable
 from memory_plugin.managed.limits import Facts, Ruler, TooLong
 from memory_plugin.managed.service import Connection, Options, Service, Vendor, hide_key
 from memory_plugin.managed.vendors import OPENAI
@@ -121,8 +121,7 @@ def sdk_options(service: Service) -> dict[str, Any]:
     """What every client of the SDK is made with: no retries of its own, no redirects, no proxy to this machine."""
     import openai
 
-    http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=service.leaves_machine)
-    return {"max_retries": 0, "http_client": http}
+    return {"max_retries": 0, "http_client": openai.DefaultHttpxClient(**guarded(service))}
 
 
 @contextmanager

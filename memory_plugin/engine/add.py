@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from memory_plugin.engine.backfill import heal
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
-from memory_plugin.engine.core import Engine
+from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.encode import encode
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
 from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
+from memory_plugin.engine.spaces import fitting, follow, lacking
+from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
 
@@ -39,7 +42,12 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     # Of several texts under one name the last counts.
     last = {work.document: work for work in works}
     found = await existing(engine, sealer, list(last))
-    todo = [work for work in last.values() if not found.get(work.document, NOTHING).has(work.revision)]
+    bare = await _bare_images(engine, last.values())
+    todo = [
+        work
+        for work in last.values()
+        if work.document in bare or not found.get(work.document, NOTHING).has(work.revision)
+    ]
     changed = {work.document for work in todo}
     ids = {
         work.document: point_ids(sealer, work, found[work.document].expected[work.revision])
@@ -65,6 +73,8 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
 
 
 def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequence[Entry]) -> list[Work]:
+    for entry in items:
+        _require_one_vector(engine, entry)
     return [
         Work(
             entry,
@@ -73,6 +83,31 @@ def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequenc
         )
         for entry in items
     ]
+
+
+async def _bare_images(engine: Engine, works: Iterable[Work]) -> set[str]:
+    """Images that are there without a vector of the model that is searched: added again, they get one."""
+    images = tuple(work.document for work in works if work.entry.image is not None)
+    if not images:
+        return set()
+    where = And((lacking(engine, engine.active.space, images=True), AnyOf(DOCUMENT, images)))
+    return {str(point.payload[DOCUMENT]) async for point in scroll(engine, where, payload=(DOCUMENT,))}
+
+
+def _require_one_vector(engine: Engine, entry: Entry) -> None:
+    """Refuse what cannot have its one vector, before anything is written.
+
+    Raises:
+        InvalidInputError: It has one and is too long for one passage, or the store makes none and it has none.
+    """
+    model = engine.active
+    if entry.whole:
+        entry.chunks(engine.private_pieces, engine.clock(), max_tokens=engine.settings.chunk_tokens)
+    elif not getattr(model.embedder, "embeds", True):
+        raise InvalidInputError(
+            f"this store takes vectors that are given ({model.name}) and makes none: add each text with its own, "
+            "Document(text, vector=…) or add(text, namespace, vector=…); nothing was written"
+        )
 
 
 async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[Cut]]:
@@ -95,7 +130,7 @@ async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[
 
 def _cut(engine: Engine, work: Work) -> Cut:
     now = engine.clock()
-    pieces = engine.private_pieces if work.entry.local_only else engine.pieces
+    pieces = engine.private_pieces if work.entry.local_only or work.entry.whole else engine.pieces
     chunks = work.entry.chunks(pieces, now, max_tokens=engine.settings.chunk_tokens)
     return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks))
 
@@ -107,6 +142,7 @@ async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: li
     encoded = await encode(engine, batch)
     drafts = await engine.io.call(seal, engine, sealer, namespace, batch, encoded)
     await engine.io.uninterrupted(commit(engine, sealer, batch, drafts))
+    await heal(engine, sealer, [cut.work.document for cut in batch], encoded.spaces)
     return by_document(drafts)
 
 
@@ -124,6 +160,7 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
         seen = set(found.revisions.get(work.revision, ()))
         hidden_chunks = [chunk for chunk, point in zip(cut.chunks, ids, strict=True) if point not in seen]
         when = cut.time if work.entry.time is not None or not seen else await _time_of(engine, sealer, min(seen))
+        spaces = {model.space for model in (engine.active, engine.other) if model is not None}
         try:
             for start in range(0, len(hidden_chunks), engine.settings.batch):
                 chunks = hidden_chunks[start : start + engine.settings.batch]
@@ -133,12 +170,16 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
                 lengths += [draft.terms.total() for draft in drafts]
                 head = (await head_of(engine, sealer)).grown(lengths)
                 points = await engine.io.call(finish, engine, sealer, drafts, head)
-                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in points]
+                spaces &= encoded.spaces
+                await follow(engine)
+                fits = [fitting(engine, point) for point in points]
+                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
                 await engine.io.uninterrupted(engine.index.upsert(engine.io, hidden))
             await engine.io.uninterrupted(show(engine, sealer, work, staged, lengths))
         except BaseException:
             await engine.io.uninterrupted(engine.index.delete(engine.io, staged))
             raise
+        await heal(engine, sealer, [work.document], spaces)
     return {work.document: ids}
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from memory_plugin.engine import sealed_vectors
 from memory_plugin.engine.core import Engine, Model, Stopwatch
 from memory_plugin.engine.payload import RECORD, SUBJECT, TOKENS, open_record, require_inside
-from memory_plugin.engine.rank import DENSE, FUSED, LEXICAL, Opened, freshness
+from memory_plugin.engine.rank import DENSE, FUSED, LEARNED, LEXICAL, Opened, freshness
 from memory_plugin.engine.request import Request
-from memory_plugin.engine.sealing import sparse_vector
+from memory_plugin.engine.sealing import learned, sparse_vector
 from memory_plugin.filters import matches
 from memory_plugin.fuse import reciprocal_rank_fusion
 from memory_plugin.lexical import fragmentation, terms
@@ -103,7 +103,7 @@ async def _fused(
     """Every leg of every namespace in one request; scores of a leg compare across namespaces."""
     queries, owners = _queries(engine, model, asked, scopes, embedded, depth)
     answers = await engine.index.search(engine.io, queries) if queries else []
-    if embedded is not None and asked.legs in ("hybrid", "dense") and engine.settings.vectors == "sealed":
+    if embedded is not None and asked.searches("dense") and engine.settings.vectors == "sealed":
         for scope in scopes:
             whole = len(scope.namespace) == 1 and asked.filter is None
             nearest = sealed_vectors.search(
@@ -130,8 +130,9 @@ def _queries(
     depth: int,
 ) -> tuple[list[LegQuery], list[tuple[str, Scope]]]:
     """What Qdrant is asked, and which leg of which namespace each answer is."""
-    words = list(dict.fromkeys(terms(asked.query, engine.settings.language))) if asked.legs != "dense" else []
-    vectors = embedded.vectors if embedded is not None and asked.legs != "lexical" else None
+    words = list(dict.fromkeys(terms(asked.query, engine.settings.language))) if asked.searches("lexical") else []
+    vectors = embedded.vectors if embedded is not None and asked.searches("dense") else None
+    weights = embedded.terms[0] if embedded is not None and embedded.terms and asked.searches("learned") else None
     queries: list[LegQuery] = []
     owners: list[tuple[str, Scope]] = []
     for scope in scopes:
@@ -144,6 +145,9 @@ def _queries(
             corpus = AnyOf(SUBJECT, (scope.sealer.subject,))
             queries.append(LegQuery(engine.sparse, sparse, scope.filter, depth, corpus))
             owners.append((LEXICAL, scope))
+        for name, sparse in learned(engine, scope.sealer, model, weights, query=True).items():
+            queries.append(LegQuery(name, sparse, scope.filter, depth))
+            owners.append((LEARNED, scope))
     return queries, owners
 
 
@@ -159,7 +163,8 @@ def _fuse(
     order = {leg: sorted(found, key=lambda point, found=found: (-found[point], point)) for leg, found in legs.items()}  # type: ignore[misc]
     # What a model reads of an identifier are fragments: there the words themselves count more.
     lexical = engine.settings.lexical_weight * (1 + 2 * fragmentation(query))
-    scores = reciprocal_rank_fusion(order, k=engine.settings.rrf_k, weights={LEXICAL: lexical})
+    weights = {LEXICAL: lexical, LEARNED: engine.settings.learned_weight}
+    scores = reciprocal_rank_fusion(order, k=engine.settings.rrf_k, weights=weights)
     best = sorted(scores, key=lambda point: (-scores[point], point))[:top]
     ranks = {leg: {point: rank for rank, point in enumerate(found, 1)} for leg, found in order.items()}
     candidates = []

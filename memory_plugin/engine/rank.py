@@ -17,10 +17,11 @@ from memory_plugin.network import may_see
 from memory_plugin.protocols import LateInteraction
 from memory_plugin.types import Embeddings, Hit, Record, StageScore, TokenVectors
 
-DENSE, LEXICAL, FUSED, LATE, RERANK = "dense", "lexical", "fused", "late", "rerank"
+DENSE, LEXICAL, LEARNED, FUSED, LATE, RERANK = "dense", "lexical", "learned", "fused", "late", "rerank"
 
 # Weights beside the late interaction score, all standardised over the candidates (docs/adr/0005-fusion.md).
 LATE_DENSE = 0.25
+LATE_LEARNED = 0.25
 LATE_LEXICAL = 0.5
 LATE_LEXICAL_RARE = 2.0
 """The lexical weight grows to this as the query's words become identifiers."""
@@ -93,13 +94,14 @@ async def _token_scores(
 
 
 def _blend(engine: Engine, model: Model, query: str, opened: Sequence[Opened]) -> NDArray[np.float64]:
-    """Weighted dense and lexical scores, standardised over the candidates that the leg can find at all."""
+    """Weighted scores of the legs, standardised over the candidates that the leg can find at all."""
     rare = fragmentation(query)
-    weights = {DENSE: LATE_DENSE, LEXICAL: LATE_LEXICAL + (LATE_LEXICAL_RARE - LATE_LEXICAL) * rare}
+    lexical = LATE_LEXICAL + (LATE_LEXICAL_RARE - LATE_LEXICAL) * rare
+    weights = {DENSE: LATE_DENSE, LEXICAL: lexical, LEARNED: LATE_LEARNED}
     total = np.zeros(len(opened))
     for leg, weight in weights.items():
         found = {one.hit.id: one.hit.stages[leg].score for one in opened if leg in one.hit.stages}
-        complete = len(found) < engine.settings.leg_limit and leg == LEXICAL
+        complete = len(found) < engine.settings.leg_limit and leg != DENSE
         if found:
             places = [place for place, one in enumerate(opened) if one.hit.id in found or _finds(leg, model, one)]
             ids_ = [opened[place].hit.id for place in places]
@@ -112,8 +114,7 @@ def _blend(engine: Engine, model: Model, query: str, opened: Sequence[Opened]) -
 
 def _finds(leg: str, model: Model, one: Opened) -> bool:
     """Whether it says something of a candidate that a leg did not find it: the leg has to know it."""
-    record = one.hit.record
-    return may_see(model.embedder, local_only=record.local_only) if leg == DENSE else record.text != ""
+    return leg == LEXICAL or may_see(model.embedder, local_only=one.hit.record.local_only)
 
 
 def _ordered(

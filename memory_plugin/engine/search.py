@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from memory_plugin.engine.candidates import Scope, gather, scopes_of
 from memory_plugin.engine.core import Engine, Model, Stopwatch, scroll
 from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, open_record
 from memory_plugin.engine.rank import Opened, cross_encode, late_interaction
 from memory_plugin.engine.request import Request
+from memory_plugin.errors import InvalidInputError
 from memory_plugin.fuse import Distinct
 from memory_plugin.network import leaves_machine
 from memory_plugin.types import And, AnyOf, Embeddings, Hit, Record, Results
+from memory_plugin.vectors import unit
 
 MAX_CANDIDATES = 1000
 """Where the search for further documents ends when the candidates are near duplicates or of few documents."""
 
 
-async def search(engine: Engine, asked: Request) -> Results:
-    """The memories that answer the query, best first.
+async def search(engine: Engine, model: Model, asked: Request) -> Results:
+    """The memories that answer the query, best first, found in one model's space.
 
     Raises:
         EmbeddingError: The embedder failed.
@@ -32,7 +36,6 @@ async def search(engine: Engine, asked: Request) -> Results:
         SealError: A candidate is not sealed, was tampered with, or its key is gone.
     """
     watch = Stopwatch()
-    model = engine.active  # once: a switch to another model in the middle must not mix spaces
     scopes = await scopes_of(engine, asked)
     if not scopes:
         return Results((), watch.stop())
@@ -53,11 +56,19 @@ async def search(engine: Engine, asked: Request) -> Results:
 
 
 async def _embed(engine: Engine, model: Model, asked: Request) -> Embeddings | None:
-    """What the model makes of the query, where a leg needs it.
+    """What the model makes of the query, where a leg needs it; the vector that was given in its place.
 
-    The lexical leg alone does not: then only a model on this machine is asked, for the token vectors that late
-    interaction needs.
+    The lexical leg alone needs none: then only a model on this machine is asked, for the token vectors that late
+    interaction wants.
+
+    Raises:
+        InvalidInputError: The vector has another dimension than the store's, or its model has no such leg.
     """
+    if asked.vector is not None:
+        return Embeddings(unit(asked.vector, engine.manifest.spaces[model.space].dimension)[np.newaxis])
+    if asked.legs == "learned" and engine.weighted(model) is None:
+        why = "vectors are sealed" if model.weighted is not None else f"{model.name} weighs no terms"
+        raise InvalidInputError(f"this store has no learned terms to search: {why}")
     if asked.legs == "lexical" and (
         not _late(engine, asked) or not engine.shares_tokens(model) or leaves_machine(model.embedder)
     ):
@@ -66,12 +77,12 @@ async def _embed(engine: Engine, model: Model, asked: Request) -> Embeddings | N
 
 
 def _late(engine: Engine, asked: Request) -> bool:
-    return asked.rerank != "none" and engine.late is not None
+    return asked.rerank != "none" and engine.late is not None and asked.query != ""
 
 
 def _wanted(engine: Engine, asked: Request) -> int:
     """How many candidates to open: without a stage that re-orders, those that are returned."""
-    reranks = asked.rerank != "none" and (engine.late is not None or engine.reranker is not None)
+    reranks = _late(engine, asked) or (asked.rerank != "none" and engine.reranker is not None)
     if reranks or engine.settings.half_life_days is not None:
         return max(engine.settings.candidates, asked.limit)
     return asked.limit if asked.per_document is None else 3 * asked.limit
@@ -85,7 +96,7 @@ async def _ranked(
         opened = await late_interaction(engine, model, asked.query, embedded, opened)
         watch.lap("late")
     hits = [one.hit for one in opened]
-    if asked.rerank != "full" or engine.reranker is None or not hits:
+    if asked.rerank != "full" or engine.reranker is None or not hits or not asked.query:
         return hits, "off"
     ranked = await cross_encode(engine, asked.query, hits)
     watch.lap("rerank")
@@ -99,19 +110,29 @@ def _select(engine: Engine, asked: Request, hits: Sequence[Hit]) -> list[Hit]:
     """The best, without near duplicates and without more of one document than asked."""
     similarity = engine.settings.duplicate_similarity
     distinct = Distinct(similarity) if similarity is not None else None
+    pictures: set[str | None] = set()
     selected: list[Hit] = []
     counts: dict[str, int] = {}
     for hit in hits:
         seen = counts.get(hit.record.document, 0)
         if asked.per_document is not None and seen >= asked.per_document:
             continue
-        if distinct is not None and distinct.repeats(hit.record.passage):
+        if distinct is not None and _repeats(hit.record, distinct, pictures):
             continue
         counts[hit.record.document] = seen + 1
         selected.append(hit)
         if len(selected) == asked.limit:
             break
     return selected
+
+
+def _repeats(record: Record, distinct: Distinct, pictures: set[str | None]) -> bool:
+    """Whether a better hit says the same; two images are the same when their files are, whatever their captions."""
+    if record.kind != "image":
+        return distinct.repeats(record.passage)
+    seen = record.sha256 in pictures
+    pictures.add(record.sha256)
+    return seen
 
 
 async def _with_neighbours(engine: Engine, asked: Request, scopes: Sequence[Scope], hits: list[Hit]) -> list[Hit]:

@@ -161,6 +161,18 @@ class EdgeIndex:
         """
         await io.call(self._update_vectors, points)
 
+    async def update_payloads(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the payload keys given of points that exist, a log record each; vectors are not looked at.
+
+        Raises:
+            InvalidInputError: A payload cannot be stored; nothing was written.
+        """
+        await io.call(self._update_payloads, points)
+
+    async def drop_payload(self, io: IO, keys: Sequence[str], /) -> None:
+        """Take payload keys away; segments and log are written anew, so that on return no file holds them."""
+        await io.call(schema.drop_payload, self._shard, keys)
+
     async def quantize(self, io: IO, quantization: Quantization, /) -> None:
         """Change how dense vectors are kept for the first pass; calls wait, some 0.05 s per 1000 points.
 
@@ -257,6 +269,21 @@ class EdgeIndex:
                 found = [codec.to_vectors(point) for point in checked if point.id in there]
                 if found:
                     opened.shard.update(qe.UpdateOperation.update_vectors(found))
+
+    def _update_payloads(self, points: Sequence[Point]) -> None:
+        with self._shard.using() as opened:
+            check_ids([point.id for point in points])
+            checked = [(point.id, found) for point in points if (found := check_payload(point.payload))]
+            size = sum(len(str(payload)) for _, payload in checked)
+            if not checked:
+                return
+            # The engine fails for those that are not there: no deletion may come between.
+            with self._shard.writing(opened, RESERVE_BYTES + 3 * size):
+                records = opened.shard.retrieve([point for point, _ in checked], with_payload=False, with_vector=False)
+                there = {str(record.id) for record in records}
+                for point, payload in checked:
+                    if point in there:
+                        opened.shard.update(qe.UpdateOperation.set_payload([point], payload))
 
     def _set_payload(self, payload: Mapping[str, Json], where: Filter) -> None:
         with self._shard.using() as opened:

@@ -8,6 +8,7 @@ vector.  Whatever a kill leaves, a segment has at least the vectors of the layou
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +25,8 @@ from memory_plugin.types import Quantization
 # More than a log segment holds: a record of this size makes the engine begin another.
 _PADDING = 33 * MIB
 _MAX_PADDINGS = 8
+# A segment is rewritten when one point in ten thousand was deleted: see edge_codec.config.
+_POINTS_A_SCRATCH = 5000
 
 
 def add_vectors(directory: ShardDirectory, dense: Mapping[str, int], weighted: Sequence[str]) -> None:
@@ -60,6 +63,26 @@ def drop_vectors(directory: ShardDirectory, names: Sequence[str]) -> None:
         with directory.writing(opened, SMALL_RESERVE_BYTES):
             left = tuple(name for name in directory.layout.leaving if name not in layout.leaving)
             directory.put_layout(replace(directory.layout, leaving=left))
+
+
+def drop_payload(directory: ShardDirectory, keys: Sequence[str]) -> None:
+    """Remove payload keys, write the segments anew without them, then the log."""
+    wanted = [check_key(key) for key in keys]
+    if not wanted:
+        return
+    with directory.using(alone=True) as opened, directory.writing(opened, RESERVE_BYTES):
+        _require_rewriting(directory)
+        lacking = qe.Filter(must=[qe.IsEmptyCondition(key) for key in wanted])
+        opened.shard.update(qe.UpdateOperation.delete_payload_by_filter(qe.Filter(must_not=[lacking]), wanted))
+        # The engine rewrites a segment for the sake of what was deleted from it, and a key is not a point.
+        number = opened.shard.count(qe.CountRequest(exact=True)) // _POINTS_A_SCRATCH + 1
+        scratch = [str(uuid.uuid4()) for _ in range(number)]
+        opened.shard.update(qe.UpdateOperation.upsert_points([qe.Point(point, {}, {}) for point in scratch]))
+        opened.shard.update(qe.UpdateOperation.delete_points(list(scratch)))
+        opened.shard.optimize()
+        opened.shard.flush()
+    with directory.using() as opened:
+        _scrub_log(directory, opened)
 
 
 def _scrub_log(directory: ShardDirectory, opened: Opened) -> None:

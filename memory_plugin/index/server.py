@@ -201,6 +201,31 @@ class ServerIndex:
                 if last or not codec.is_absent_point(error):
                     raise
 
+    async def update_payloads(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the payload keys given of points that exist, in one request; vectors are not looked at.
+
+        Raises:
+            InvalidInputError: A payload cannot be stored; nothing was sent.
+        """
+        check_ids([point.id for point in points])
+        operations = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(payload=payload, filter=codec.to_filter_of(point.id))
+            )
+            for point in points
+            if (payload := check_payload(point.payload))
+        ]
+        await self._collection.layout(io)
+        if operations:
+            await self._collection.write(io, "batch_update_points", update_operations=operations)
+
+    async def drop_payload(self, io: IO, keys: Sequence[str], /) -> None:
+        """Take payload keys away, in one request; the server removes their bytes when it next writes its segments."""
+        wanted = [check_key(key) for key in keys]
+        await self._collection.layout(io)
+        if wanted:
+            await self._collection.write(io, "delete_payload", keys=wanted, points=models.Filter())
+
     async def quantize(self, io: IO, quantization: Quantization, /) -> None:
         """Change how dense vectors are kept for the first pass, and wait until the server has computed it."""
         check_quantization(quantization)

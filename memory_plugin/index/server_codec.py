@@ -17,7 +17,7 @@ from memory_plugin.errors import IndexUnavailableError, InvalidInputError, Memor
 from memory_plugin.index.compiler import compile_filter
 from memory_plugin.index.layout import OVERSAMPLING, Layout, check_key
 from memory_plugin.index.validate import Checked, check_leg
-from memory_plugin.types import Filter, Json, LegQuery, Point, Quantization, SparseVector, Vector
+from memory_plugin.types import Filter, Json, LegQuery, Point, PointId, Quantization, SparseVector, Vector
 
 PROVIDER = "qdrant"
 _BUSY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
@@ -119,6 +119,11 @@ def to_filter(where: Filter) -> models.Filter:
         InvalidInputError: An index cannot answer it.
     """
     return cast("models.Filter", compile_filter(where, _DIALECT))
+
+
+def to_filter_of(point: PointId) -> models.Filter:
+    """The point of that id, if it is there: a selection by id would fail for one that is not."""
+    return models.Filter(must=[models.HasIdCondition(has_id=[point])])
 
 
 def to_point(point: Checked) -> models.PointStruct:

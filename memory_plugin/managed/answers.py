@@ -25,7 +25,7 @@ def parsed(content: bytes, headers: Mapping[str, str]) -> Any:
     except (ValueError, RecursionError) as error:
         kind = headers.get("content-type", "")
         what = "is no JSON" if not content or "json" in kind else f"is {kind or 'of no type'}, no JSON"
-        raise unreadable(f"{what} ({len(content)} bytes)", headers=headers, cause=error) from None
+        raise unreadable(f"{what} ({len(content)} bytes)", headers=headers) from error
 
 
 def at(body: Any, *path: str) -> Any:

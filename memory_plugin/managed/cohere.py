@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+
 from memory_plugin.managed.failure import CallError, answered, unreadable
-from memory_plugin.managed.http import client, httpx_failures
+from memory_plugin.managed.http import guarded, httpx_failures
 from memory_plugin.managed.service import Service
 
 
@@ -20,7 +22,7 @@ class CohereConnection:
     def __init__(self, service: Service) -> None:
         import cohere
 
-        self._http = client(service)
+        self._http = httpx.Client(**guarded(service))
         key = service.key()
         self._sdk = cohere.ClientV2(
             api_key="none" if key is None else key.reveal(),
@@ -56,6 +58,10 @@ class CohereConnection:
             raise answered(error.status_code, headers, error.body, cause=error) from None
         try:
             # What the SDK makes of an answer is not checked by it: back to JSON, which is checked here.
-            return answer.model_dump(mode="python", by_alias=True, warnings=False)
+            found = answer.model_dump(mode="python", by_alias=True, warnings=False)
+            vectors = found.get("embeddings")
+            if isinstance(vectors, dict) and "float_" in vectors:  # as older versions call it
+                vectors["float"] = vectors.pop("float_")
+            return found
         except Exception as error:  # noqa: BLE001 - an answer of another form may break it anywhere
             raise CallError("an answer of another form than Cohere's", cause=error) from None

@@ -74,6 +74,8 @@ def answered(
         now: Unix time, for dates in ``Retry-After``.
     """
     words, code = _told(_parsed(body))
+    if 300 <= status < 400:
+        words = f"a redirect to {headers.get('location')!r:.200}, which is not followed: give the address itself"
     quota = status == 402 or (status in (403, 429) and (code in _QUOTA_CODES or bool(_QUOTA_WORDS.search(words))))
     again = status in _AGAIN or (status >= 500 and status not in _NEVER)
     told = headers.get("x-should-retry")

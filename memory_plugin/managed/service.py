@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -220,7 +221,7 @@ class Service:
                 lambda job, stop: persist(lambda seconds: send(connection, job, seconds), self._policy, stop),
                 turns=turns,
                 workers=self._concurrency,
-                patience=self._policy.deadline + 2,
+                patience=self._policy.deadline + 1,
             )
         except CallError as failure:
             error = self._typed(failure)
@@ -284,8 +285,8 @@ class Service:
             return f"it asks to wait {failure.wait:.0f} s, longer than deadline={self._policy.deadline:g} allows"
         if failure.status == 429:
             return "try again later, with a smaller concurrency= or a longer deadline="
-        if failure.status in (400, 413, 422):
-            return "where it is too many texts for one request, pass a smaller batch="
+        if failure.status == 413 or (failure.status in (400, 422) and _TOO_MUCH.search(failure.message)):
+            return "where this is about too many texts in a request, pass a smaller batch="
         if failure.status == 404:
             return f"check the model's name and base_url={self.base_url!r}"
         return ""
@@ -301,6 +302,8 @@ class Service:
         return f"check the key in {self.vendor.key or 'api_key='}"
 
 
+_TOO_MUCH = re.compile(r"batch|too (?:many|large)|at most|maximum|exceed|limit", re.IGNORECASE)
+
 _POLICY = ("attempts", "timeout", "deadline", "backoff")
 
 
@@ -310,6 +313,12 @@ def hide_key(options: Options) -> Options:
     if key is not None:
         options["api_key"] = key
     return options
+
+
+def described(provider: object) -> str:
+    """Model and address of a provider, for its ``repr``; nothing while it is being made."""
+    service = getattr(provider, "_service", None)
+    return f"{service.model!r}, base_url={service.base_url!r}" if isinstance(service, Service) else ""
 
 
 def _close(connections: dict[int, tuple[Connection, Turns]]) -> None:

@@ -16,15 +16,15 @@ class Prompts(NamedTuple):
     document: str
 
 
+_TASK = "Given a web search query, retrieve relevant passages that answer the query"
+
 # A model's name as its makers write it on its card, lower case, without the organisation.
 _KNOWN: tuple[tuple[str, Prompts], ...] = (
     (r"nomic-embed-text-v(1|1\.5|2-moe)(-q)?", Prompts("search_query: ", "search_document: ")),
     (r"modernbert-embed-(base|large)", Prompts("search_query: ", "search_document: ")),
     (r"(multilingual-)?e5-(small|base|large)(-v2)?", Prompts("query: ", "passage: ")),
-    (
-        r"(multilingual-e5-large-instruct|qwen3-embedding-[\d.]+b(-q)?)",
-        Prompts("Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ", ""),
-    ),
+    (r"multilingual-e5-large-instruct", Prompts(f"Instruct: {_TASK}\nQuery: ", "")),
+    (r"qwen3-embedding-[\d.]+b(-q)?", Prompts(f"Instruct: {_TASK}\nQuery:", "")),
     (r"bge-(small|base|large)-en(-v1\.5)?", Prompts("Represent this sentence for searching relevant passages: ", "")),
     (r"bge-(small|base|large)-zh(-v1\.5)?", Prompts("为这个句子生成表示以用于检索相关文章：", "")),
     (r"mxbai-embed-(large|2d-large)-v1", Prompts("Represent this sentence for searching relevant passages: ", "")),
@@ -34,10 +34,7 @@ _KNOWN: tuple[tuple[str, Prompts], ...] = (
     ),
     (r"snowflake-arctic-embed-[ml]-v2\.0", Prompts("query: ", "")),
     (r"embeddinggemma-300m", Prompts("task: search result | query: ", "title: none | text: ")),
-    (
-        r"stella-en-400m-v5(-doc-onnx)?",
-        Prompts("Instruct: Given a web search query, retrieve relevant passages that answer the query.\nQuery: ", ""),
-    ),
+    (r"stella-en-400m-v5(-doc-onnx)?", Prompts(f"Instruct: {_TASK}.\nQuery: ", "")),
 )
 
 
@@ -58,8 +55,8 @@ def chosen(
 
     Args:
         model: See ``known``.
-        own: The model's prompts by name, as sentence-transformers keeps them: "query" and "document" (or "passage",
-            or "corpus") are used where one of them says something.
+        own: The model's prompts by name, as sentence-transformers keeps them: "query" and "document", or what models
+            call these otherwise, are used where one of them says something.
         query_prefix: As the caller wants it; "" for none.
         document_prefix: Likewise.
 
@@ -69,7 +66,7 @@ def chosen(
     for prefix in (query_prefix, document_prefix):
         if not isinstance(prefix, str | None):
             raise InvalidInputError(f"a prefix is a text, not {prefix!r:.80}")
-    query, document = own.get("query"), next((own[name] for name in _DOCUMENTS if own.get(name)), None)
+    query, document = (next((own[name] for name in names if own.get(name)), None) for names in (_QUERY, _DOCUMENT))
     found = known(model)
     if query or document:
         found = Prompts(str(query or ""), str(document or ""))
@@ -79,4 +76,5 @@ def chosen(
     )
 
 
-_DOCUMENTS = ("document", "passage", "corpus")
+_QUERY = ("query", "retrieval.query", "s2p_query")
+_DOCUMENT = ("document", "passage", "corpus", "retrieval.passage")

@@ -46,17 +46,26 @@ class Session:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ConfigurationError(f"onnxruntime cannot load {path}: {error}") from error
-        self._inputs = {one.name: _TYPES.get(one.type, np.float32) for one in self._session.get_inputs()}
+        given = self._session.get_inputs()
+        self._inputs = {one.name: _TYPES.get(one.type, np.float32) for one in given}
+        lengths = [one.shape[1] for one in given if one.name == "input_ids" and len(one.shape) == 2]
+        self._length = next((length for length in lengths if isinstance(length, int)), 0)
         self.outputs: dict[str, int] = {one.name: len(one.shape) for one in self._session.get_outputs()}
         """Rank by name."""
 
     def texts(self, ids: NDArray[np.int64], names: Sequence[str]) -> list[Any]:
-        """Run it on the word pieces of one text; the named outputs."""
-        given = {"input_ids": ids[None], "attention_mask": np.ones_like(ids)[None]}
-        given["token_type_ids"] = np.zeros_like(ids)[None]
-        found: list[Any] = self._session.run(
-            list(names), {name: given[name].astype(kind) for name, kind in self._inputs.items() if name in given}
-        )
+        """Run it on the word pieces of one text; the named outputs.
+
+        An export of a fixed length is given the last, special word piece again, behind a mask.
+        """
+        padding = max(self._length - len(ids), 0)
+        given = {
+            "input_ids": np.pad(ids, (0, padding), mode="edge"),
+            "attention_mask": np.pad(np.ones_like(ids), (0, padding)),
+            "token_type_ids": np.zeros(len(ids) + padding, np.int64),
+        }
+        inputs = {name: given[name][None].astype(kind) for name, kind in self._inputs.items() if name in given}
+        found: list[Any] = self._session.run(list(names), inputs)
         return found
 
     def pixels(self, image: NDArray[np.float32], names: Sequence[str]) -> list[Any]:
@@ -170,10 +179,11 @@ def read_tokenizer(place: Path) -> Tokenizer:
 def read_window(place: Path, tokenizer: Tokenizer, default: int) -> int:
     """Word pieces that the model in a directory reads, as its tokenizer's settings say."""
     told = read_json(place / "tokenizer_config.json").get("model_max_length")
-    cut = (tokenizer.truncation or {}).get("max_length")
-    # Who knows no limit writes 1e30.
-    found = [one for one in (told, cut) if isinstance(one, int) and not isinstance(one, bool) and 2 < one < 2**20]
-    return min(found, default=default)
+    # What a tokenizer cuts at says what somebody once wanted, and who knows no limit writes 1e30.
+    for one in (told, (tokenizer.truncation or {}).get("max_length")):
+        if isinstance(one, int) and not isinstance(one, bool) and 2 < one < 2**20:
+            return one
+    return default
 
 
 def require_unicode(texts: Sequence[str]) -> None:

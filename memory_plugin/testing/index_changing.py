@@ -276,3 +276,37 @@ class ChangingTests:
         assert await matching(index, io, HasKey("n")) == {1, 2, 3, 4}
         with pytest.raises(InvalidInputError):
             await index.count(io, HasKey("a.b"))
+
+    @scenario
+    async def test_payloads_are_set_point_by_point_and_absent_points_passed_over(
+        self, io: IO, index: VectorIndex
+    ) -> None:
+        points = await filled(index, io, 5)
+        given = [Point(point_id(n), {"v_x": f"sealed {n}"}) for n in (2, 4, 77)]
+        await index.update_payloads(io, given)
+        await index.update_payloads(io, [])
+        assert await matching(index, io, HasKey("v_x")) == {2, 4}
+        after = {point.id: point for point in await index.fetch(io, [p.id for p in points], payload=True, vectors=True)}
+        for before in points:
+            more = {"v_x": f"sealed {int(before.id[-4:])}"} if int(before.id[-4:]) in (2, 4) else {}
+            assert after[before.id].payload == {**before.payload, **more}
+            assert set(after[before.id].vectors) == set(before.vectors)
+        assert await index.count(io, EVERYTHING) == 5
+
+    @scenario
+    async def test_a_bad_payload_is_refused_and_none_is_set(self, io: IO, index: VectorIndex) -> None:
+        await filled(index, io, 3)
+        with pytest.raises(InvalidInputError):
+            await index.update_payloads(io, [Point(point_id(1), {"new": 1}), Point(point_id(2), {"a.b": 1})])
+        assert await matching(index, io, HasKey("new")) == set()
+
+    @scenario
+    async def test_dropped_keys_are_gone_and_nothing_else(self, io: IO, index: VectorIndex) -> None:
+        points = await filled(index, io, 5)
+        await index.update_payloads(io, [Point(point_id(n), {"v_x": "sealed", "v_y": "kept"}) for n in (1, 2, 3)])
+        await index.drop_payload(io, ["v_x", "v_z"])
+        await index.drop_payload(io, [])
+        assert await matching(index, io, HasKey("v_x")) == set()
+        assert await matching(index, io, HasKey("v_y")) == {1, 2, 3}
+        assert await index.count(io, EVERYTHING) == len(points)
+        assert len(await found(index, io, "d", points[0].vectors["d"])) == 5

@@ -179,7 +179,8 @@ def test_token_vectors_of_long_texts_are_those_of_its_windows(embedder: BgeM3Emb
 def test_no_texts_no_outputs(embedder: BgeM3Embedder) -> None:
     made = embedder.embed([], input_type="document")
     assert made.vectors.shape == (0, 64)
-    assert made.tokens == made.terms == ()
+    assert made.tokens == ()
+    assert made.terms == ()
 
 
 # ── what cannot be used ───────────────────────────────────────────────────────────────────────────

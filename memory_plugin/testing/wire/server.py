@@ -19,6 +19,8 @@ from memory_plugin.testing.wire.formats import FORMATS
 
 LARGEST = 64 * 2**20
 """Bytes of a request."""
+PAUSE = 0.05
+"""Seconds between the pieces of an answer that drips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class WireServer:
         self._connections: set[socket.socket] = set()
         self._server = _Http(("127.0.0.1", port), _Handler)
         self._server.wire = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="wire", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="wire", daemon=True)
         self._thread.start()
 
     def url(self, vendor: str) -> str:
@@ -282,10 +284,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _drip(self, status: int, content: bytes, headers: dict[str, str], seconds: float) -> None:
         self._write(status, content, headers, only=0)
-        step = max(len(content) // 100, 1)
+        step = max(int(len(content) * PAUSE / max(seconds, PAUSE)), 1)
         for start in range(0, len(content), step):
             self.wfile.write(content[start : start + step])
-            if self.server.wire.stopping.wait(seconds / 100):
+            if self.server.wire.stopping.wait(PAUSE):
                 return
 
     def _hang_up(self) -> None:
