@@ -273,7 +273,7 @@ async def requantize(engine: Engine, quantization: Quantization, plan: Plan) -> 
     if engine.settings.vectors == "sealed":
         raise MigrationError("sealed vectors are compared in this process, in full: there is nothing to quantize")
     async with _alone(engine):
-        before, old = await gate.agreement(engine, engine.active), engine.settings.quantization
+        before, old = await gate.look(engine, engine.active), engine.settings.quantization
         await engine.io.uninterrupted(quantize(engine, quantization))
         kept = await gate.kept(engine, engine.active, before, plan.floor)
         found = Gate(() if kept is None else (kept,))

@@ -315,6 +315,12 @@ def hide_key(options: Options) -> Options:
     return options
 
 
+def described(provider: object) -> str:
+    """Model and address of a provider, for its ``repr``; nothing while it is being made."""
+    service = getattr(provider, "_service", None)
+    return f"{service.model!r}, base_url={service.base_url!r}" if isinstance(service, Service) else ""
+
+
 def _close(connections: dict[int, tuple[Connection, Turns]]) -> None:
     """Close this process's; another's are not ours to close."""
     found = connections.pop(os.getpid(), None)

@@ -42,7 +42,7 @@ LABEL_SHARE = 0.5
 CHECKS = 3
 """How often an epoch is stopped to see whether training still helps."""
 PATIENCE = 3
-"""Checks without a gain after which training ends."""
+"""Checks without a gain after which training ends; those while the rate still rises do not count."""
 
 
 def train(
@@ -166,7 +166,10 @@ class _Training:
         quality = self.judge.quality()
         better = not self.course.checks or quality > max(self.course.checks)
         self.course.checks.append(quality)
-        self.since_best = 0 if better else self.since_best + 1
+        if better:
+            self.since_best = 0
+        elif self.course.steps > WARM_UP * self.total:
+            self.since_best += 1
         if better:
             self.course.best = self.course.steps
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
