@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
-from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
-from memory_plugin.engine.manage import Forgotten
-from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
+from memory_plugin.engine.images import ImageLike
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import OnLoop
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
 from memory_plugin.types import (
     Added,
     Context,
     Filter,
-    Json,
     Metadata,
+    Numbers,
     Page,
     PointId,
     Record,
     Results,
     Scalar,
 )
+from memory_plugin.upkeep import AsyncUpkeep
 
 
-class AsyncMemoryStore:
+class AsyncMemoryStore(AsyncUpkeep):
     """``MemoryStore`` on an event loop: the same verbs, awaited; opens at ``async with`` or its first verb.
 
     Args:
@@ -46,20 +44,26 @@ class AsyncMemoryStore:
         late: See ``MemoryStore``.
         keyring: See ``MemoryStore``.
         settings: See ``MemoryStore``.
+        successor: See ``MemoryStore``.
+        allow_network: See ``MemoryStore``.
     """
 
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
     ) -> None:
         self._io = OnLoop()
-        self._opening = Assembly(index, embedder, reranker, late, keyring, settings)
+        self._opening = Assembly(
+            index, embedder, reranker, late, keyring, settings, successor, allow_network=allow_network
+        )
         self._opened: Verbs | None = None
         self._once = self._io.lock()
         self._closed = False
@@ -69,17 +73,30 @@ class AsyncMemoryStore:
         cls,
         location: str | os.PathLike[str],
         *,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
         """See ``MemoryStore.open``; nothing is touched before ``async with`` or the first verb."""
-        index = index_at(location, asynchronous=True, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=True, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            successor=successor,
+            allow_network=allow_network,
+        )
 
     async def _verbs(self) -> Verbs:
         if self._opened is None:
@@ -103,11 +120,21 @@ class AsyncMemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
+        vector: Numbers | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         return await (await self._verbs()).add(
-            items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+            items,
+            namespace,
+            source=source,
+            time=time,
+            metadata=metadata,
+            markdown=markdown,
+            local_only=local_only,
+            vector=vector,
+            progress=progress,
         )
 
     async def add_file(
@@ -118,9 +145,28 @@ class AsyncMemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """See ``MemoryStore.add_file``."""
-        return await (await self._verbs()).add_file(path, namespace, source=source, time=time, metadata=metadata)
+        return await (await self._verbs()).add_file(
+            path, namespace, source=source, time=time, metadata=metadata, local_only=local_only
+        )
+
+    async def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+        local_only: bool = False,
+    ) -> Added:
+        """See ``MemoryStore.add_image``."""
+        return await (await self._verbs()).add_image(
+            image, namespace, caption=caption, source=source, time=time, metadata=metadata, local_only=local_only
+        )
 
     async def search(
         self,
@@ -133,6 +179,7 @@ class AsyncMemoryStore:
         rerank: Rerank = "full",
         per_document: int | None = None,
         neighbours: int = 0,
+        vector: Numbers | None = None,
     ) -> Results:
         """See ``MemoryStore.search``."""
         return await (await self._verbs()).search(
@@ -144,6 +191,7 @@ class AsyncMemoryStore:
             rerank=rerank,
             per_document=per_document,
             neighbours=neighbours,
+            vector=vector,
         )
 
     async def context(
@@ -156,6 +204,7 @@ class AsyncMemoryStore:
         filter: Filter | None = None,
         neighbours: int = 0,
         encoding: str = DEFAULT_ENCODING,
+        vector: Numbers | None = None,
     ) -> Context:
         """See ``MemoryStore.context``."""
         return await (await self._verbs()).context(
@@ -166,6 +215,7 @@ class AsyncMemoryStore:
             filter=filter,
             neighbours=neighbours,
             encoding=encoding,
+            vector=vector,
         )
 
     async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:
@@ -200,34 +250,6 @@ class AsyncMemoryStore:
     ) -> dict[Scalar, int]:
         """See ``MemoryStore.facet``."""
         return await (await self._verbs()).facet(field, namespace, filter=filter, limit=limit)
-
-    async def delete(
-        self,
-        namespace: ids.NamespaceLike,
-        ids: PointId | Sequence[PointId] | None = None,
-        *,
-        source: str | None = None,
-        filter: Filter | None = None,
-        everything: bool = False,
-    ) -> int:
-        """See ``MemoryStore.delete``."""
-        return await (await self._verbs()).delete(namespace, ids, source=source, filter=filter, everything=everything)
-
-    async def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
-        """See ``MemoryStore.forget``."""
-        return await (await self._verbs()).forget(namespace)
-
-    async def rotate(self, namespace: ids.NamespaceLike) -> Rotated:
-        """See ``MemoryStore.rotate``."""
-        return await (await self._verbs()).rotate(namespace)
-
-    async def verify(self) -> Verified:
-        """See ``MemoryStore.verify``."""
-        return await (await self._verbs()).verify()
-
-    async def describe(self) -> dict[str, Json]:
-        """See ``MemoryStore.describe``."""
-        return await (await self._verbs()).describe()
 
     async def close(self) -> None:
         """See ``MemoryStore.close``."""

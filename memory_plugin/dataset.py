@@ -14,12 +14,12 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from memory_plugin.errors import InvalidInputError
-from memory_plugin.types import Document, Json, Message, Namespace
+from memory_plugin.types import Document, Json, Message, Namespace, PointId, Record
 
 SAMPLE_SEED = 20240607
 
@@ -42,6 +42,33 @@ _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """A memory that answers a question, by what is known of it: all that is given has to hold.
+
+    Args:
+        source: What its document is called.
+        id: The point.
+        text: A part of its text, white space and case aside.
+    """
+
+    source: str | None = None
+    id: PointId | None = None
+    text: str | None = None
+
+    def matches(self, record: Record) -> bool:
+        """Whether the memory is one such."""
+        return (
+            (self.source is None or record.source == self.source)
+            and (self.id is None or record.id == self.id)
+            and (self.text is None or _plain(self.text) in _plain(record.passage))
+        )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question and what answers it.
 
@@ -51,6 +78,7 @@ class Question:
         type: Its kind, such as "temporal"; "" when it has none.
         namespace: Where to look.
         relevant: Gain by row id; at least one is positive.
+        expected: What rows 0, 1, … of ``relevant`` stand for, where a row is not simply a document of that source.
     """
 
     id: str
@@ -58,6 +86,17 @@ class Question:
     type: str
     namespace: Namespace
     relevant: Mapping[str, int]
+    expected: tuple[Expected, ...] = ()
+
+    def ranking(self, records: Sequence[Record]) -> list[str]:
+        """What was found, best first, as rows: each once, named as in ``relevant`` where it is one of those."""
+        if not self.expected:
+            return list(dict.fromkeys(record.source or record.id for record in records))
+        rows: list[str] = []
+        for record in records:
+            fits = [str(place) for place, one in enumerate(self.expected) if one.matches(record)]
+            rows += fits or [record.id]
+        return list(dict.fromkeys(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +108,14 @@ class Dataset:
         corpus: What to add, by namespace; the source or id of each is its row's id.
         questions: In the order of the file.
         dropped: How much was left out, by reason.
+        originals: By source, the memories that the rows are copies of, where they were taken from a store.
     """
 
     name: str
     corpus: Mapping[Namespace, Sequence[Document | Message]]
     questions: tuple[Question, ...]
     dropped: Mapping[str, int]
+    originals: Mapping[str, Record] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -150,7 +191,7 @@ def _item(identity: str, text: str, meta: dict[str, Json], dropped: Counter[str]
 
 def _labels(where: Path, rows: Mapping[str, object], dropped: Counter[str]) -> dict[str, dict[str, int]]:
     labels: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(_lines(where / "qrels.tsv"), 1):
+    for number, line in enumerate(lines(where / "qrels.tsv"), 1):
         cells = line.rstrip("\r\n").split("\t")
         if (number == 1 and cells[-1] == "rel") or not line.strip():
             continue
@@ -227,7 +268,7 @@ def _zoned(value: datetime) -> datetime:
 def _objects(where: Path, name: str, needed: Sequence[str]) -> Iterator[dict[str, Json]]:
     path = where / f"{name}.gz"
     path = path if path.exists() else where / name
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -239,7 +280,12 @@ def _objects(where: Path, name: str, needed: Sequence[str]) -> Iterator[dict[str
         yield found
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, which may be gzipped.
+
+    Raises:
+        InvalidInputError: It cannot be read.
+    """
     try:
         if path.suffix == ".gz":
             with gzip.open(path, "rt", encoding="utf-8") as packed:

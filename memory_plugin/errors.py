@@ -23,6 +23,7 @@
     │   │   └── WrongKeyError       the envelope was made under another key
     │   └── UnknownKeyError         the key ring has no such key (never had, or it was destroyed)
     ├── MigrationError              a migration was refused or cannot go on; says why and what to do
+    ├── TrainingError               fine-tuning made nothing better than what it started from; nothing was written
     └── MemoryNotFoundError         also a LookupError
 
 Messages say what to do next.  Those of SealError carry ids only: never text, never key material.
@@ -166,6 +167,10 @@ class UnknownKeyError(SealError):
 
 class MigrationError(MemoryPluginError):
     """A change of model was refused, or cannot go on; the store serves as before."""
+
+
+class TrainingError(MemoryPluginError):
+    """Fine-tuning made nothing better than the model that it started from; nothing was written."""
 
 
 class MemoryNotFoundError(MemoryPluginError, LookupError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
@@ -31,6 +32,9 @@ class IO(Protocol):
 
     async def uninterrupted(self, work: Coroutine[Any, Any, T], /) -> T:
         """Finish ``work`` even when the caller is cancelled meanwhile."""
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Wait, and hold nobody up who shares this IO."""
 
     def lock(self) -> AbstractAsyncContextManager[object]:
         """A new mutual exclusion lock for coroutines that share this IO."""
@@ -72,6 +76,10 @@ class Blocking:
         """Nothing can cancel a blocking call."""
         return await work
 
+    async def sleep(self, seconds: float, /) -> None:
+        """Hold this thread."""
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to hold up
+
     def lock(self) -> AbstractAsyncContextManager[object]:
         """Held by one thread at a time."""
         return _ThreadLock()
@@ -98,6 +106,10 @@ class OnLoop:
                 with suppress(asyncio.CancelledError):  # cancelled again: the work still finishes
                     await asyncio.wait([task])
             raise cancelled from None if task.cancelled() else task.exception()
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Let the loop go on."""
+        await asyncio.sleep(seconds)
 
     def lock(self) -> AbstractAsyncContextManager[object]:
         """Held by one task at a time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -43,6 +44,7 @@ class Manifest:
         target: The space that a migration fills, or None.
         previous: The space that was searched before the last switch, complete and kept for going back, or None.
         canaries: Sealed vectors of the probe texts by space, as each model made them when its space was begun.
+        dropping: Spaces whose vectors are being taken away, or were being made when the process was killed.
         format: Version of the payload layout.
     """
 
@@ -56,6 +58,7 @@ class Manifest:
     target: str | None = None
     previous: str | None = None
     canaries: Mapping[str, str] = field(default_factory=dict)
+    dropping: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property
@@ -77,6 +80,7 @@ class Manifest:
             "target": self.target,
             "previous": self.previous,
             "canaries": dict(self.canaries),
+            "dropping": list(self.dropping),
         }
 
     @classmethod
@@ -95,9 +99,11 @@ class Manifest:
         try:
             known: dict[str, Any] = {one.name: value[one.name] for one in fields(cls)}
             spaces = {name: ModelIdentity(**identity) for name, identity in known["spaces"].items()}
-            manifest = cls(**{**known, "spaces": spaces, "settings": dict(known["settings"])})
+            plain = {"settings": dict(known["settings"]), "dropping": tuple(known["dropping"])}
+            manifest = cls(**{**known, "spaces": spaces, **plain})
             named = {manifest.active, manifest.target, manifest.previous} - {None}
             fits = named == set(spaces) and all(space(one) == name for name, one in spaces.items())
+            fits = fits and set(manifest.canaries) <= named
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ManifestMismatchError(f"the store's manifest is damaged: {type(error).__name__}: {error}") from error
         if not fits:
@@ -119,20 +125,27 @@ def check_key_mode(found: Manifest, *, sealed: bool) -> None:
         )
 
 
-def check(found: Manifest, wanted: Manifest) -> None:
+def check(found: Manifest, wanted: Manifest, *, place: str = "") -> None:
     """Whether a store may be opened with these models.
+
+    Args:
+        found: What the store has.
+        wanted: What it is being opened with; ``spaces`` are those of every model at hand.
+        place: Where the store is, for the commands that the error names.
 
     Raises:
         ManifestMismatchError: The model, or the lexical or late space differs.
     """
-    if found.active != wanted.active:
-        raise ManifestMismatchError(_other_model(found.spaces[found.active], wanted.spaces[wanted.active]))
+    if found.active not in wanted.spaces:
+        raise ManifestMismatchError(other_model(found, wanted.spaces[wanted.active], place))
     for what, have, want in (("lexical", found.lexical, wanted.lexical), ("late", found.late, wanted.late)):
         if have != want and want is not None:
             raise ManifestMismatchError(f"the store's {what} space is {have}, this version or model makes {want}")
 
 
-def _other_model(have: ModelIdentity, want: ModelIdentity) -> str:
+def other_model(found: Manifest, want: ModelIdentity, place: str) -> str:
+    """Both models side by side, and what to do."""
+    have = found.spaces[found.active]
     rows = [
         f"  {one.name:16} {getattr(have, one.name)!s:32} {getattr(want, one.name)!s}"
         + ("" if getattr(have, one.name) == getattr(want, one.name) else "   ←")
@@ -143,7 +156,34 @@ def _other_model(have: ModelIdentity, want: ModelIdentity) -> str:
             "the store's vectors were made by another model; the two must not meet:",
             f"  {'':16} {'the store':32} opened with",
             *rows,
-            "Open it with the model it was made with, or change the model while it serves:",
-            f"  memory-plugin migrate --to {want.provider}:{want.model}",
+            *_advice(found, want, f" --store {shlex.quote(place)}" if place else ""),
         ]
     )
+
+
+def _advice(found: Manifest, want: ModelIdentity, at: str) -> list[str]:
+    name = space(want)
+    if name == found.target:
+        return [
+            "The store is being moved to this model, and serves with the other until all memories have both.",
+            "Open it with the other, and successor= this one; go on, or give it up:",
+            f"  memory-plugin migrate --to {shlex.quote(name_of(want, found))}{at}",
+            f"  memory-plugin migrate --abandon{at}",
+        ]
+    if name == found.previous:
+        return [
+            "The store was moved from this model to the other. Open it with the other, or go back:",
+            f"  memory-plugin migrate --rollback{at}",
+        ]
+    return [
+        "Open it with the model it was made with, or change the model while it serves:",
+        f"  memory-plugin migrate --to {shlex.quote(name_of(want, found))}{at}",
+    ]
+
+
+def name_of(identity: ModelIdentity, found: Manifest | None = None) -> str:
+    """What a model is called on a command line; with its dimension where the store's model differs in that."""
+    name = identity.provider if identity.provider == "local" else f"{identity.provider}:{identity.model}"
+    have = found.spaces[found.active] if found is not None else identity
+    alike = (have.provider, have.model) == (identity.provider, identity.model)
+    return f"{name}?dimension={identity.dimension}" if alike and have.dimension != identity.dimension else name

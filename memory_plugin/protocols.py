@@ -6,7 +6,7 @@ if you await.  Implementations may raise anything; the engine maps it to ``memor
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 from memory_plugin.types import (
@@ -44,6 +44,30 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str], /, *, input_type: InputType) -> Maybe[Embeddings | Sequence[Sequence[float]]]:
         """One vector a text, in input order."""
+
+
+class LlamaIndexEmbedding(Protocol):
+    """What is used of an embedding object of LlamaIndex; a store takes one as its embedder."""
+
+    def get_text_embedding_batch(self, texts: list[str], /) -> Sequence[Sequence[float]]:
+        """One vector a document, in input order."""
+
+    def get_query_embedding(self, query: str, /) -> Sequence[float]:
+        """The vector of a query."""
+
+
+class LangChainEmbeddings(Protocol):
+    """What is used of an embedding object of LangChain; a store takes one as its embedder."""
+
+    def embed_documents(self, texts: list[str], /) -> Sequence[Sequence[float]]:
+        """One vector a document, in input order."""
+
+    def embed_query(self, text: str, /) -> Sequence[float]:
+        """The vector of a query."""
+
+
+AnyEmbedder: TypeAlias = Embedder | LlamaIndexEmbedding | LangChainEmbeddings
+"""What may be passed as an embedder: see ``registry.adapted``."""
 
 
 class Located(Protocol):
@@ -88,6 +112,29 @@ class LateInteraction(Protocol):
 
     def score(self, query: TokenVectors, passages: Sequence[bytes], /) -> NDArray[float32]:
         """One score a packed passage, shape (n,); higher is better."""
+
+
+class TokenEncoder(Protocol):
+    """An embedder whose token vectors are meant to be compared with each other, as ColBERT's and bge-m3's are."""
+
+    @property
+    def encoder(self) -> str:
+        """Which model's token vectors they are, with its version."""
+
+    @property
+    def token_dimension(self) -> int:
+        """Length of a token vector, a multiple of 8."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many word pieces there are: ids are below it."""
+
+    @property
+    def special_tokens(self) -> Collection[int]:
+        """Ids that stand for no word, such as those at both ends; a query's are not scored."""
+
+    def token_vectors(self, texts: Sequence[str], /) -> Sequence[TokenVectors]:
+        """Token vectors of texts of any length, as those that ``embed`` gives for documents."""
 
 
 class Reranker(Protocol):
@@ -240,9 +287,14 @@ class VectorIndex(Protocol):
         """
 
     async def drop_vectors(self, io: IO, names: Sequence[str], /) -> None:
-        """Take vectors away from all points and from the collection; their bytes are gone on return.
+        """Take vectors away from all points and from the collection.
 
-        One that the collection does not have is no error.
+        One that the collection does not have is no error.  On return, an embedded store's files hold their bytes no
+        more; a server has removed its files, and its log moves on by itself.  If this fails or is killed, call it
+        again.
+
+        Raises:
+            InvalidInputError: They are all that the collection has.
         """
 
     async def update_vectors(self, io: IO, points: Sequence[Point], /) -> None:
@@ -253,6 +305,18 @@ class VectorIndex(Protocol):
         Raises:
             InvalidInputError: A vector has another dimension or is not finite.  Nothing was written.
         """
+
+    async def update_payloads(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the payload keys given of points that exist, and nothing else of them; durable on return.
+
+        A point that is not there is passed over, never made.
+
+        Raises:
+            InvalidInputError: A payload cannot be stored.  Nothing was written.
+        """
+
+    async def drop_payload(self, io: IO, keys: Sequence[str], /) -> None:
+        """Take payload keys away from all points; their bytes are gone on return, as those of dropped vectors."""
 
     async def quantize(self, io: IO, quantization: Quantization, /) -> None:
         """Keep all dense vectors for the first pass in another form, computed from the full ones."""

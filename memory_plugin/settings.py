@@ -19,7 +19,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 
 
 _WHOLE = ("candidates", "leg_limit", "rerank_candidates", "batch", "staging", "max_text_bytes", "chunk_tokens")
-_NUMBERS = ("rrf_k", "lexical_weight", "rerank_weight", "half_life_days", "duplicate_similarity")
+_NUMBERS = ("rrf_k", "lexical_weight", "learned_weight", "rerank_weight", "half_life_days", "duplicate_similarity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Settings:
         rrf_k: Constant of reciprocal rank fusion.
         lexical_weight: Weight of the lexical leg in fusion, up to three times that as the query's words become
             identifiers; the dense leg has 1.
+        learned_weight: Weight in fusion of the terms that the embedder weighs itself, where it does.
         rerank_candidates: How many candidates the cross-encoder reads.
         rerank_weight: Weight of the cross-encoder's standardised score beside the stage before it; it falls to
             nothing as the query's words become identifiers.
@@ -76,6 +77,7 @@ class Settings:
     leg_limit: int = field(default=100, kw_only=True)
     rrf_k: float = field(default=4.0, kw_only=True)
     lexical_weight: float = field(default=2.0, kw_only=True)
+    learned_weight: float = field(default=1.0, kw_only=True)
     rerank_candidates: int = field(default=20, kw_only=True)
     rerank_weight: float = field(default=0.5, kw_only=True)
     on_rerank_error: Literal["raise", "keep_fused"] = field(default="raise", kw_only=True)
@@ -94,7 +96,7 @@ class Settings:
                 raise ConfigurationError(f"settings: {name} must be at least 1, not {getattr(self, name)}")
         if self.chunk_tokens < 32:
             raise ConfigurationError(f"settings: chunk_tokens must be at least 32, not {self.chunk_tokens}")
-        for name in ("rrf_k", "lexical_weight", "rerank_weight"):
+        for name in ("rrf_k", "lexical_weight", "learned_weight", "rerank_weight"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"settings: {name} must not be negative, got {getattr(self, name)}")
         if self.half_life_days is not None and not self.half_life_days > 0:

@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, Assembly, KeySource, index_at
+from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
-from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.entries import Items
-from memory_plugin.engine.manage import Forgotten
-from memory_plugin.engine.rotate import Rotated
-from memory_plugin.engine.search import Legs, Rerank
+from memory_plugin.engine.images import ImageLike
+from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.flow import Blocking, run
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker, VectorIndex
+from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
 from memory_plugin.types import (
     Added,
     Context,
     Filter,
-    Json,
     Metadata,
+    Numbers,
     Page,
     PointId,
     Record,
     Results,
     Scalar,
 )
+from memory_plugin.upkeep import Upkeep
 
 
-class MemoryStore:
+class MemoryStore(Upkeep):
     """A memory for agents: add what was said and written, ask for what matters.
 
     Args:
         index: Where points are kept.
-        embedder: Makes vectors; an object, or a name such as "local".
+        embedder: Makes vectors; an object, also an embedding object of LlamaIndex or LangChain; or a name such as
+            "local".
         reranker: A cross-encoder that reads the best candidates, or None.
-        late: Re-ranks candidates by token vectors; "local", an object, or None.
+        late: Re-ranks candidates by token vectors: an object; "local"; the name of an embedder that gives them, as
+            "bge-m3:/models/bge-m3"; None; or "auto": as the store was made, at first the embedder's own, else "local".
         keyring: Where the keys are; see ``KeySource``.
         settings: How the store behaves; None for what it was made with.
+        successor: The model that a migration by another process goes to: this store then writes both spaces, and
+            follows the switch.
+        allow_network: False refuses every provider, and every server, that is not on this machine.
 
     Raises:
+        NetworkForbiddenError: A provider leaves the machine, or does not tell, and ``allow_network`` is False.
         ManifestMismatchError: The store was made with another model, key mode, or settings.
         KeyServiceError: The keys cannot be read, or are another store's.
         StoreLockedError: Another process has it open.
@@ -54,25 +58,30 @@ class MemoryStore:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         *,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
     ) -> None:
-        self._verbs = run(Assembly(index, embedder, reranker, late, keyring, settings).open(Blocking()))
+        parts = Assembly(index, embedder, reranker, late, keyring, settings, successor, allow_network=allow_network)
+        self._verbs = run(parts.open(Blocking()))
 
     @classmethod
     def open(
         cls,
         location: str | os.PathLike[str],
         *,
-        embedder: Embedder | str = LOCAL,
+        embedder: AnyEmbedder | str = LOCAL,
         reranker: Reranker | str | None = LOCAL,
-        late: LateInteraction | str | None = LOCAL,
+        late: LateInteraction | str | None = AUTO,
         keyring: KeySource = None,
         settings: Settings | None = None,
+        successor: AnyEmbedder | str | None = None,
+        allow_network: bool = True,
         collection: str = "memory",
         api_key: str | None = None,
     ) -> Self:
@@ -85,14 +94,27 @@ class MemoryStore:
             late: See the class.
             keyring: See the class.
             settings: See the class.
+            successor: See the class.
+            allow_network: See the class.
             collection: Name of the collection on a server.
             api_key: Of the server.
 
         Raises:
             MemoryPluginError: As for the class.
         """
-        index = index_at(location, asynchronous=False, collection=collection, api_key=api_key)
-        return cls(index, embedder, reranker=reranker, late=late, keyring=keyring, settings=settings)
+        index = index_at(
+            location, asynchronous=False, collection=collection, api_key=api_key, allow_network=allow_network
+        )
+        return cls(
+            index,
+            embedder,
+            reranker=reranker,
+            late=late,
+            keyring=keyring,
+            settings=settings,
+            successor=successor,
+            allow_network=allow_network,
+        )
 
     def add(
         self,
@@ -103,6 +125,8 @@ class MemoryStore:
         time: datetime | None = None,
         metadata: Metadata | None = None,
         markdown: bool = False,
+        local_only: bool = False,
+        vector: Numbers | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Remember texts, documents or messages; durable on return.
@@ -116,6 +140,8 @@ class MemoryStore:
             time: When it was said or written; default now.
             metadata: JSON values, kept sealed.
             markdown: Whether a plain string is Markdown.
+            local_only: Whether no model outside this machine may ever see them; see ``Document``.
+            vector: Of the one item, made elsewhere; see ``Document``.
             progress: Called with documents done and documents given.
 
         Raises:
@@ -125,7 +151,15 @@ class MemoryStore:
         """
         return run(
             self._verbs.add(
-                items, namespace, source=source, time=time, metadata=metadata, markdown=markdown, progress=progress
+                items,
+                namespace,
+                source=source,
+                time=time,
+                metadata=metadata,
+                markdown=markdown,
+                local_only=local_only,
+                vector=vector,
+                progress=progress,
             )
         )
 
@@ -137,6 +171,7 @@ class MemoryStore:
         source: str | None = None,
         time: datetime | None = None,
         metadata: Metadata | None = None,
+        local_only: bool = False,
     ) -> Added:
         """Remember a UTF-8 text file; adding it again after a change replaces it.
 
@@ -146,11 +181,53 @@ class MemoryStore:
             source: What it is called; default its path as given.
             time: Default: when the file was last written.
             metadata: JSON values, kept sealed.
+            local_only: See ``add``.
 
         Raises:
             InvalidInputError: It cannot be read, or is no text; nothing was written.
         """
-        return run(self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata))
+        return run(
+            self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata, local_only=local_only)
+        )
+
+    def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+        local_only: bool = False,
+    ) -> Added:
+        """Remember a picture by its vector, in the space of the texts, and by its caption; its file is not kept.
+
+        Args:
+            image: Path or content of a PNG, JPEG, WebP or GIF file.
+            namespace: Who it belongs to.
+            caption: What is to be seen, in words; found as text is.
+            source: What it is called; default its path as given.
+            time: Default: when the file was last written.
+            metadata: JSON values, kept sealed.
+            local_only: See ``add``.
+
+        Raises:
+            ConfigurationError: The store's model embeds no images.
+            InvalidInputError: It cannot be read, is no image, or its caption is too long; nothing was written.
+            EmbeddingError: The embedder failed.
+        """
+        return run(
+            self._verbs.add_image(
+                image,
+                namespace,
+                caption=caption,
+                source=source,
+                time=time,
+                metadata=metadata,
+                local_only=local_only,
+            )
+        )
 
     def search(
         self,
@@ -163,18 +240,21 @@ class MemoryStore:
         rerank: Rerank = "full",
         per_document: int | None = None,
         neighbours: int = 0,
+        vector: Numbers | None = None,
     ) -> Results:
         """The memories that answer a query, best first, each with its rank and score at every stage.
 
         Args:
-            query: A question, or words.
+            query: A question, or words; "" for a search by ``vector`` alone, with ``legs="dense"``.  The embedder is
+                given it, and a reranker, also those that leave the machine: ``legs="lexical"`` keeps it from the first.
             namespace: Where to look; a list looks in several at once.  A namespace holds those below it.
             limit: Hits at most.
             filter: See ``memory_plugin.filters``.
-            legs: "hybrid", or one leg alone.
+            legs: "hybrid", or one leg alone: "dense", "lexical", "learned" (of a model that weighs terms).
             rerank: Last stage to run: "none" (fusion), "late", or "full" (the cross-encoder, if there is one).
             per_document: Hits of one document at most.
             neighbours: Chunks of the same document to bring along on each side of a hit.
+            vector: The query's, made elsewhere, in place of one by the store's embedder, which is not asked then.
 
         Raises:
             InvalidInputError: The query, namespace or filter cannot be used.
@@ -192,6 +272,7 @@ class MemoryStore:
                 rerank=rerank,
                 per_document=per_document,
                 neighbours=neighbours,
+                vector=vector,
             )
         )
 
@@ -205,6 +286,7 @@ class MemoryStore:
         filter: Filter | None = None,
         neighbours: int = 0,
         encoding: str = DEFAULT_ENCODING,
+        vector: Numbers | None = None,
     ) -> Context:
         """The memories that answer a query as text for a prompt, within a token budget, with citations.
 
@@ -216,6 +298,7 @@ class MemoryStore:
             filter: See ``memory_plugin.filters``.
             neighbours: Chunks of the same document to bring along on each side of a hit.
             encoding: The tiktoken encoding to count with.
+            vector: See ``search``.
 
         Raises:
             InvalidInputError: ``max_tokens`` is not positive, or as ``search``.
@@ -229,6 +312,7 @@ class MemoryStore:
                 filter=filter,
                 neighbours=neighbours,
                 encoding=encoding,
+                vector=vector,
             )
         )
 
@@ -281,56 +365,6 @@ class MemoryStore:
         counts where a field of the record's own, such as ``$name``, is not set.
         """
         return run(self._verbs.facet(field, namespace, filter=filter, limit=limit))
-
-    def delete(
-        self,
-        namespace: ids.NamespaceLike,
-        ids: PointId | Sequence[PointId] | None = None,
-        *,
-        source: str | None = None,
-        filter: Filter | None = None,
-        everything: bool = False,
-    ) -> int:
-        """Delete memories; how many chunks there were.
-
-        Args:
-            namespace: Whose.
-            ids: These.
-            source: Or the document of that name.
-            filter: Or those that satisfy a filter.
-            everything: Or all of the namespace and those below it.
-
-        Raises:
-            InvalidInputError: None of the four is given, or several.
-        """
-        return run(self._verbs.delete(namespace, ids, source=source, filter=filter, everything=everything))
-
-    def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
-        """Destroy a data subject's key and delete its memories; says what is gone and what is not.
-
-        Raises:
-            InvalidInputError: The namespace has more than one part.
-        """
-        return run(self._verbs.forget(namespace))
-
-    def rotate(self, namespace: ids.NamespaceLike) -> Rotated:
-        """Seal everything of a data subject under a new key, while serving, and destroy the old one.
-
-        Vectors, lexical terms, tags and ids stay as they are.  Cut off, it is finished by calling it again.
-
-        Raises:
-            InvalidInputError: The namespace has more than one part.
-            ConfigurationError: The store is PLAINTEXT, or its key ring cannot rotate.
-        """
-        return run(self._verbs.rotate(namespace))
-
-    def verify(self) -> Verified:
-        """Open every memory of every subject; says which do not open or lack a vector."""
-        return run(self._verbs.verify())
-
-    def describe(self) -> dict[str, Json]:
-        """Where data and keys are, what protects what, which models, versions, sizes."""
-        return run(self._verbs.describe())
 
     def close(self) -> None:
         """Let go of the store; twice is no error."""

@@ -27,6 +27,7 @@ from memory_plugin.vectors import Embeddings as Embeddings
 from memory_plugin.vectors import InputType as InputType
 from memory_plugin.vectors import Matrix as Matrix
 from memory_plugin.vectors import ModelIdentity as ModelIdentity
+from memory_plugin.vectors import Numbers as Numbers
 from memory_plugin.vectors import Quantization as Quantization
 from memory_plugin.vectors import SparseVector as SparseVector
 from memory_plugin.vectors import TokenVectors as TokenVectors
@@ -57,7 +58,8 @@ class Document:
         markdown: Whether headings and code fences guide the chunking.
         modified: When its file was last written: its time where none is given.  Another one alone does not
             make it a changed document, since copying a file changes it.
-        vector: Its vector, made elsewhere, instead of one by the store's embedder; then the text is one passage.
+        vector: Its vector, made elsewhere, instead of one by the store's embedder; then the text is one passage.  It
+            has to lie in the space of that embedder: nothing can check that.
         local_only: Whether no model outside this machine may ever see it.  A managed embedder or reranker is not
             given its text, which is then found by its words and by the local stages.
     """
@@ -68,7 +70,7 @@ class Document:
     time: datetime | None = None
     markdown: bool = False
     modified: datetime | None = None
-    vector: Sequence[float] | None = None
+    vector: Numbers | None = None
     local_only: bool = False
 
 
@@ -209,7 +211,7 @@ class Record:
     Args:
         id: The point.
         namespace: Who it belongs to.
-        text: The chunk.
+        text: The chunk; of an image its caption, "" where it has none.
         context: Heading path, or speaker and day, as embedded before the text ("" for none).
         source: What the document is called, or None.
         kind: "document", "message" or "image".
@@ -223,6 +225,8 @@ class Record:
         chunks: How many chunks the document has.
         document: The document's keyed identity; equal for all its chunks.
         local_only: Whether no model outside this machine may see it.
+        media_type: Of an image: "image/png", "image/jpeg", "image/webp", "image/gif".
+        sha256: Of an image's file, in hex; the file itself is not kept.
     """
 
     id: PointId
@@ -241,6 +245,8 @@ class Record:
     chunks: int = 1
     document: str = ""
     local_only: bool = False
+    media_type: str | None = None
+    sha256: str | None = None
 
     @property
     def passage(self) -> str:
@@ -255,7 +261,8 @@ class Hit:
     Args:
         record: The opened memory.
         score: Of the last stage that ran.
-        stages: Rank and score at every stage: "dense", "lexical", "fused", "late", "rerank".
+        stages: Rank and score at every stage: "dense", "lexical", "learned", "fused", "late",
+            "rerank"; those that it was in.
         space: The model space of the dense vector.
         before: Chunks before it in its document, when neighbours were asked for.
         after: Chunks after it, likewise.
@@ -286,7 +293,8 @@ class Results(Sequence[Hit]):
     Args:
         hits: Best first.
         seconds: Wall time by stage: "embed", "index", "open", "late", "rerank", "total".
-        rerank: "off", "applied", or "failed" (then the order before the reranker was kept).
+        rerank: "off" (also where it may read none of the candidates), "applied", or "failed" (then the order before
+            the reranker was kept).
     """
 
     hits: tuple[Hit, ...]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from memory_plugin.errors import InvalidInputError
 
 Vector: TypeAlias = NDArray[np.float32]
 """A dense vector, shape (dimension,)."""
 Matrix: TypeAlias = NDArray[np.float32]
 """Row vectors, shape (n, dimension)."""
+Numbers: TypeAlias = Sequence[float] | NDArray[np.floating[Any]]
+"""A vector as users give one, of any length but zero."""
 InputType: TypeAlias = Literal["query", "document"]
 Quantization: TypeAlias = Literal["none", "turbo4", "turbo2", "int8", "binary"]
 """How the first pass of a search sees dense vectors; the best are scored again by the full ones."""
@@ -53,12 +57,19 @@ class TokenVectors:
     """A text as its word pieces see it in context.
 
     Args:
-        ids: Vocabulary ids, shape (tokens,), uint16.
-        vectors: Last hidden states, each of unit length, shape (tokens, dimension), float32.
+        ids: Vocabulary ids, shape (tokens,), uint32.
+        vectors: Each of unit length, shape (tokens, dimension), float32.
     """
 
-    ids: NDArray[np.uint16]
+    ids: NDArray[np.uint32]
     vectors: Matrix
+
+
+def joined(parts: Sequence[TokenVectors]) -> TokenVectors:
+    """The tokens of a text's windows, in order, as one text's."""
+    if len(parts) == 1:
+        return parts[0]
+    return TokenVectors(np.concatenate([p.ids for p in parts]), np.concatenate([p.vectors for p in parts]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,3 +117,34 @@ class Usage:
     texts: int = 0
     tokens: int = 0
     cost: float | None = 0.0
+
+
+def unit(given: Numbers, dimension: int | None = None) -> Vector:
+    """A vector that was given, of unit length.
+
+    Args:
+        given: Finite numbers, not all zero.
+        dimension: How many there have to be; None: at least one.
+
+    Raises:
+        InvalidInputError: It is no such vector.
+    """
+    try:
+        numbers = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(f"a vector is a sequence of numbers: {error}") from error
+    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu":
+        raise InvalidInputError(
+            f"a vector is a sequence of numbers, not {type(given).__name__} of shape {numbers.shape} "
+            f"and type {numbers.dtype}"
+        )
+    if not numbers.size or (dimension is not None and len(numbers) != dimension):
+        raise InvalidInputError(f"the vector has {len(numbers)} numbers, and this store's have {dimension or 'some'}")
+    exact = numbers.astype(np.float64)
+    largest = np.abs(exact).max()
+    if not np.isfinite(largest) or largest == 0:
+        raise InvalidInputError(
+            "the vector holds a number that is not finite, or nothing but zeros: it has no direction"
+        )
+    exact /= largest  # squares of very large and very small numbers are not representable
+    return np.asarray(exact / np.linalg.norm(exact), np.float32)

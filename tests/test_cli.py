@@ -222,7 +222,7 @@ def test_a_defect_is_one_line(here: Path, capsys: pytest.CaptureFixture[str], mo
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("surprise")
 
-    monkeypatch.setattr("memory_plugin.cli.options.MemoryStore.open", broken)
+    monkeypatch.setattr("memory_plugin.cli.options.index_at", broken)
     assert run(["add", "notes.md", "-n", "alice"]) == 1
     assert "RuntimeError: surprise" in capsys.readouterr().err
     monkeypatch.setenv("MEMORY_PLUGIN_DEBUG", "1")

@@ -43,7 +43,9 @@ def test_nothing_else_is_public() -> None:
 
 
 def members(store: type) -> dict[str, Any]:
-    return {name: getattr(store, name) for name in vars(store) if not name.startswith("_") or name == "__init__"}
+    """Those of the class and of what it inherits from, in their order."""
+    named = dict.fromkeys(name for kind in reversed(store.__mro__[:-1]) for name in vars(kind))
+    return {name: getattr(store, name) for name in named if not name.startswith("_") or name == "__init__"}
 
 
 def test_both_stores_have_the_same_verbs() -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from memory_plugin.cli import check, measure, read, show, write
+from memory_plugin.cli import check, measure, migrate, read, show, sizing, train, write
 from memory_plugin.cli.examples import EXAMPLES
 from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
@@ -75,10 +75,22 @@ def _all(
 
 
 def _register(commands: Sequence[tuple[str, Callable[..., None]]]) -> None:
-    for name, function in commands:
+    for path, function in commands:
         # A blank line between two lines keeps them apart; the backslash keeps rich from reading markup.
-        lines = "\n\n".join(f"  {line}" for line in EXAMPLES[name])
-        app.command(name, cls=Guarded, epilog=f"Examples:\n\n{lines}".replace("[", "\\["))(function)
+        lines = "\n\n".join(f"  {line}" for line in EXAMPLES[path])
+        group, _, name = path.rpartition(" ")
+        under = GROUPS[group] if group else app
+        under.command(name, cls=Guarded, epilog=f"Examples:\n\n{lines}".replace("[", "\\["))(function)
+
+
+def _group(name: str, words: str) -> typer.Typer:
+    made = typer.Typer(help=words, no_args_is_help=True, rich_markup_mode="rich")
+    app.add_typer(made, name=name)
+    return made
+
+
+GROUPS = {"train": _group("train", "Make a model of your own.")}
+"""Commands under a name of their own."""
 
 
 _register(
@@ -95,7 +107,10 @@ _register(
         ("forget", write.forget),
         ("doctor", check.doctor),
         ("verify", check.verify),
+        ("migrate", migrate.migrate),
         ("eval", measure.evaluate),
+        ("plan", sizing.sizes),
+        ("train embedder", train.embedder),
     )
 )
 

@@ -6,17 +6,20 @@ import platform
 import stat
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from memory_plugin import Verified
 from memory_plugin.cli import show
 from memory_plugin.cli.options import (
     EMBEDDER,
     EmbedderOption,
     JsonOption,
     KeysOption,
+    OfflineOption,
     Place,
     PlaintextOption,
     StoreOption,
@@ -35,15 +38,24 @@ PACKAGES = (
 SCALE = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
+def _drift(found: Verified) -> str:
+    drift = found.drift
+    if drift is None:
+        return "no probes were kept of this model: whether it has moved cannot be told"
+    verdict = "the model HAS MOVED: it is not the one that made the vectors" if drift.moved else "the model is the same"
+    return f"{verdict} (cosine of {drift.probes} probes with then: mean {drift.mean:.5f}, worst {drift.worst:.5f})"
+
+
 def doctor(
     as_json: JsonOption = False,
     store: StoreOption = None,
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Say where data and keys are, what protects what, which models, versions and sizes."""
-    place = Place(store, keys, plaintext, embedder)
+    place = Place(store, keys, plaintext, embedder, offline)
     found: dict[str, Any] = {"exists": place.exists, "data": place.location}
     if place.exists:
         with place.open(reranks=True) as memory:
@@ -120,22 +132,34 @@ def _warnings(found: Mapping[str, Any], place: Place) -> list[str]:
 
 
 def verify(
+    model: Annotated[
+        bool, typer.Option("--model", help="Embed the probes again, too: has the model changed under its name?")
+    ] = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Open every memory; leaves with status 1 when one does not open or lacks a vector."""
-    with Place(store, keys, plaintext, embedder).open() as memory:
-        found = memory.verify()
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
+        found = memory.verify(model=model)
     if as_json:
         show.emit(
-            {"ok": found.ok, "memories": found.memories, "subjects": found.subjects, "failures": dict(found.failures)}
+            {
+                "ok": found.ok,
+                "memories": found.memories,
+                "subjects": found.subjects,
+                "failures": dict(found.failures),
+                "model": None if found.drift is None else {**asdict(found.drift), "moved": found.drift.moved},
+            }
         )
     else:
         show.say(f"{found.memories} memories of {found.subjects} subjects, {len(found.failures)} damaged")
         if found.failures:
             show.table(["id", "what is wrong"], [list(one) for one in found.failures.items()])
+        if model:
+            show.say(_drift(found))
     if not found.ok:
         raise typer.Exit(1)

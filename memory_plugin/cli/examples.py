@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {"memory-plugin train embedder pairs.jsonl --out my-model --epochs 1": "train"}
+)
+"""Examples that work with an extra only, and which."""
+
 EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "add": (
@@ -36,10 +41,25 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rotate": ("memory-plugin rotate -n alice",),
         "forget": ("memory-plugin forget -n alice --yes",),
         "doctor": ("memory-plugin doctor", "memory-plugin doctor --json"),
-        "verify": ("memory-plugin verify",),
+        "verify": ("memory-plugin verify", "memory-plugin verify --model"),
+        "migrate": (
+            "memory-plugin migrate --to 'local?dimension=128&force=true' --dry-run",
+            "memory-plugin migrate --to 'local?dimension=256&force=true' --rate 50 --json",
+            "memory-plugin migrate --quantization int8",
+            "memory-plugin migrate --status",
+        ),
         "eval": (
             "memory-plugin eval questions/",
             "memory-plugin eval questions/ --reranker none --reranker late --legs hybrid --sample 200 --json",
+        ),
+        "plan": (
+            "memory-plugin plan --memories 10M --subjects 50k",
+            "memory-plugin plan --memories 1e6 --embedder voyage:voyage-4 --dimension 256 --dimension 1024",
+            "memory-plugin plan --memories 2.5k --embedder local --quantization turbo4 --quantization binary --json",
+        ),
+        "train embedder": (
+            "memory-plugin train embedder pairs.jsonl --dry-run",
+            "memory-plugin train embedder pairs.jsonl --out my-model --epochs 1",
         ),
     }
 )

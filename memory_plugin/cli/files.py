@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from memory_plugin.cli.options import source_name
 from memory_plugin.dataset import timestamp
 from memory_plugin.engine.entries import message_of
-from memory_plugin.engine.verbs import read_file
+from memory_plugin.engine.inputs import read_file
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.types import Document, Message
 
@@ -34,7 +34,7 @@ TEXT_NAMES = re.compile(
 )
 """What is taken from directories; a file that is named is taken whatever it is called."""
 
-_MESSAGE_KEYS = ("role", "content", "name", "time", "timestamp", "id", "metadata")
+_MESSAGE_KEYS = ("role", "content", "name", "time", "timestamp", "id", "metadata", "local_only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,14 @@ class How:
         time: When it was written, or None.
         format: How to read it.
         limit: Longest text in bytes.
+        local_only: Whether no model outside this machine may see it.
     """
 
     source: str | None
     time: datetime | None
     format: Format
     limit: int
+    local_only: bool = False
 
 
 def scan(paths: Sequence[str], skipped: Counter[str]) -> list[Found]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memory_plugin.assembly import LOCAL
 from memory_plugin.cli import show
 from memory_plugin.cli.options import EMBEDDER, EmbedderOption, JsonOption
 from memory_plugin.metrics import METRICS
@@ -75,7 +76,7 @@ def evaluate(
             limit=limit,
             sample=sample,
             store=store,
-            embedder=embedder,
+            embedder=embedder or LOCAL,
             progress=tell,
         )
     if as_json:

@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, NoReturn, TypeAlias
 
 import typer
 
-from memory_plugin import ids
-from memory_plugin.assembly import LOCAL, KeySource, default_key_file
+from memory_plugin import ids, registry
+from memory_plugin.assembly import LOCAL, KeySource, default_key_file, index_at
 from memory_plugin.crypto.keyring import PLAINTEXT
 from memory_plugin.dataset import timestamp
-from memory_plugin.errors import ConfigurationError, InvalidInputError
+from memory_plugin.errors import ConfigurationError, InvalidInputError, NetworkForbiddenError
 from memory_plugin.filters import and_, any_of, time_range
+from memory_plugin.flow import Blocking, run
+from memory_plugin.manifest import Manifest
+from memory_plugin.protocols import Embedder, VectorIndex
 from memory_plugin.store import MemoryStore
-from memory_plugin.types import Filter, Namespace, Scalar
+from memory_plugin.types import Filter, InputType, ModelIdentity, Namespace, Scalar
 
 _STORE_PANEL = "Store"
 
@@ -50,12 +53,22 @@ PlaintextOption: TypeAlias = Annotated[
     typer.Option("--plaintext", help="The store is not encrypted, on purpose.", rich_help_panel=_STORE_PANEL),
 ]
 EmbedderOption: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--embedder",
         metavar="NAME",
         envvar="MEMORY_PLUGIN_EMBEDDER",
-        help="The model that the store is made with.",
+        help="The store's model. Default: the one that it was made with; for a new store: local.",
+        show_default=False,
+        rich_help_panel=_STORE_PANEL,
+    ),
+]
+OfflineOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        envvar="MEMORY_PLUGIN_OFFLINE",
+        help="Refuse every model and server that is not on this machine.",
         rich_help_panel=_STORE_PANEL,
     ),
 ]
@@ -93,7 +106,7 @@ UntilOption: TypeAlias = Annotated[
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
-EMBEDDER = LOCAL
+EMBEDDER = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +116,8 @@ class Place:
     store: str | None
     keys: str | None
     plaintext: bool
-    embedder: str
+    embedder: str | None
+    offline: bool = False
 
     @property
     def location(self) -> str:
@@ -120,12 +134,13 @@ class Place:
         """Whether there is a store; of a server only it can tell.  Its manifest is what is written last."""
         return self.served or (Path(self.location).expanduser() / "manifest.json").is_file()
 
-    def open(self, *, create: bool = False, reranks: bool = False) -> MemoryStore:
+    def open(self, *, create: bool = False, reranks: bool = False, successor: str | None = None) -> MemoryStore:
         """Open it.
 
         Args:
             create: Make it where there is none.
             reranks: Whether the cross-encoder will be needed.
+            successor: The model of its second space; None: made from the manifest, where that can be.
 
         Raises:
             ConfigurationError: There is none, or the options contradict each other.
@@ -137,12 +152,35 @@ class Place:
             raise ConfigurationError(
                 f"there is no store at {self.location}: make one with `memory-plugin add`, or name one with --store"
             )
-        return MemoryStore.open(
-            self.location if self.served else Path(self.location).expanduser(),
-            embedder=self.embedder,
+        place = self.location if self.served else Path(self.location).expanduser()
+        index = index_at(place, asynchronous=False, collection="memory", api_key=None, allow_network=not self.offline)
+        try:
+            own, other = self._models(index)
+        except BaseException:
+            run(index.close(Blocking()))
+            raise
+        return MemoryStore(
+            index,
+            self.embedder or own or LOCAL,
             reranker=LOCAL if reranks else None,
             keyring=self._keys(),
+            successor=successor or other,
+            allow_network=not self.offline,
         )
+
+    def _models(self, index: VectorIndex) -> tuple[Embedder | None, Embedder | None]:
+        """What the store was made with: a stand-in that says so where the model cannot be made from its name."""
+        found = run(index.read_manifest(Blocking()))
+        if found is None:
+            return None, None
+        manifest = Manifest.from_json(found)
+        own = None if self.embedder is not None else _made(manifest.spaces[manifest.active], offline=self.offline)
+        if manifest.other is None:
+            return own, None
+        try:
+            return own, registry.of(manifest.spaces[manifest.other], allow_network=not self.offline)
+        except ConfigurationError:
+            return own, None  # writes fill the active space; the migration does the rest
 
     def key_file(self, store: str | None) -> Path:
         """Where the keys of a store are; the directory of all of them when its id is not known."""
@@ -155,6 +193,38 @@ class Place:
         if self.plaintext:
             return PLAINTEXT
         return self.keys if self.keys in (None, "environment") else Path(self.keys).expanduser()
+
+
+class Named:
+    """Stands for a model that cannot be made from its name: what needs no embedding works.
+
+    Args:
+        identity: From the manifest.
+        why: What to do about it.
+    """
+
+    leaves_machine = True
+
+    def __init__(self, identity: ModelIdentity, why: str) -> None:
+        self.identity = identity
+        self._why = why
+
+    def embed(self, texts: Sequence[str], /, *, input_type: InputType) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(self._why)
+
+
+def _made(identity: ModelIdentity, *, offline: bool) -> Embedder:
+    try:
+        return registry.of(identity, allow_network=not offline)
+    except NetworkForbiddenError:
+        raise
+    except ConfigurationError as error:
+        return Named(identity, str(error))
 
 
 def namespace(text: str) -> Namespace:

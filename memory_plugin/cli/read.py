@@ -14,6 +14,7 @@ from memory_plugin.cli.options import (
     KeysOption,
     NamespaceOption,
     NamespacesOption,
+    OfflineOption,
     Place,
     PlaintextOption,
     SinceOption,
@@ -52,11 +53,12 @@ def search(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Find the memories that answer a query, with rank and score at every stage."""
     wanted = namespaces(where_to_look)
     filter_ = condition(where, since, until)
-    with Place(store, keys, plaintext, embedder).open(reranks=rerank == "full") as memory:
+    with Place(store, keys, plaintext, embedder, offline).open(reranks=rerank == "full") as memory:
         found = memory.search(
             query,
             wanted,
@@ -113,11 +115,12 @@ def context(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Print the memories that answer a query as text for a prompt, with citations."""
     wanted = namespaces(where_to_look)
     filter_ = condition(where, since, until)
-    with Place(store, keys, plaintext, embedder).open(reranks=True) as memory:
+    with Place(store, keys, plaintext, embedder, offline).open(reranks=True) as memory:
         packed = memory.context(
             query, wanted, max_tokens=max_tokens, limit=limit, filter=filter_, neighbours=neighbours
         )
@@ -165,11 +168,12 @@ def list_(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """List memories in time order."""
     wanted = namespace(whose)
     filter_ = condition(where, since, until)
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         page = memory.list(wanted, filter=filter_, limit=limit, after=after, newest_first=newest_first)
     if as_json:
         show.emit({"memories": [show.record_json(one) for one in page.records], "next": page.next})
@@ -189,10 +193,11 @@ def get(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Print one memory by its id."""
     wanted = namespace(whose)
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         record = memory.get(identity, wanted)
     if as_json:
         show.emit(show.record_json(record))
@@ -211,11 +216,12 @@ def count(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Count memories (chunks), exactly."""
     wanted = namespace(whose)
     filter_ = condition(where, since, until)
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         number = memory.count(wanted, filter=filter_)
     if as_json:
         show.emit({"count": number})
@@ -235,11 +241,12 @@ def facet(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Count memories by the values of a field, exactly."""
     wanted = namespace(whose)
     filter_ = condition(where, since, until)
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         found = memory.facet(field, wanted, filter=filter_, limit=limit)
     if as_json:
         show.emit({"field": field, "values": [{"value": value, "count": number} for value, number in found.items()]})

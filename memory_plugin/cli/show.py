@@ -128,21 +128,27 @@ def figure(number: float) -> str:
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error, for terminals only; call it with what, how much is done, how much there is."""
+def progress() -> Iterator[Callable[..., None]]:
+    """A bar on standard error, for terminals only; call it with what, how much is done, how much there is, a remark."""
     if not sys.stderr.isatty():
-        yield lambda _what, _done, _of: None
+        yield lambda _what, _done, _of, _note="": None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=_console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
-        def tell(what: str, done: int, of: int) -> None:
+        def tell(what: str, done: int, of: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done, total=of)
+                tasks[what] = bars.add_task(what, total=of, note=note)
+            bars.update(tasks[what], completed=done, total=of, note=note)
 
         yield tell
 

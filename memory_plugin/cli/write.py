@@ -16,6 +16,7 @@ from memory_plugin.cli.options import (
     JsonOption,
     KeysOption,
     NamespaceOption,
+    OfflineOption,
     Place,
     PlaintextOption,
     SinceOption,
@@ -54,11 +55,15 @@ def add(
     form: Annotated[
         Literal["auto", "text", "markdown", "chat"], typer.Option("--format", help="How to read; auto: by the name.")
     ] = "auto",
+    local_only: Annotated[
+        bool, typer.Option("--local-only", help="No model outside this machine may ever see them.")
+    ] = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Remember files, directories, chat logs or standard input; adding the same again changes nothing.
 
@@ -66,12 +71,12 @@ def add(
     """
     wanted = namespace(whose)
     metadata = pairs(meta)
-    how = How(source, moment(time, "--time"), form, Settings().max_text_bytes)
+    how = How(source, moment(time, "--time"), form, Settings().max_text_bytes, local_only)
     skipped: Counter[str] = Counter()
     files = scan(paths, skipped)
     if source is not None and len(files) != 1:
         raise InvalidInputError(f"--source names one file, but there are {len(files)}: leave it out")
-    with Place(store, keys, plaintext, embedder).open(create=True) as memory, show.progress() as tell:
+    with Place(store, keys, plaintext, embedder, offline).open(create=True) as memory, show.progress() as tell:
         done = _add(memory, files, how, wanted, metadata, skipped, tell)
     _report(done, skipped, as_json=as_json)
 
@@ -93,7 +98,7 @@ def _add(
             tell("Adding", before + done, before + of + left)
 
         batch(0, len(items))
-        made = memory.add(items, wanted, metadata=metadata, progress=batch)
+        made = memory.add(items, wanted, metadata=metadata, local_only=how.local_only, progress=batch)
         total = Added(
             ids=total.ids + made.ids,
             documents=total.documents + made.documents,
@@ -158,13 +163,14 @@ def delete(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Delete memories: those of the ids, of a document, that satisfy conditions, or all."""
     wanted = namespace(whose)
     filter_ = condition(where, since, until)
     if sum((bool(identities), source is not None, filter_ is not None, everything)) != 1:
         raise InvalidInputError("delete needs exactly one of: ids, --source, conditions (--where, --since), --all")
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         what = "everything" if everything else f"{source!r}" if source else "these memories"
         _ask(f"Delete {what} from {whose}?", yes=yes)
         number = memory.delete(wanted, identities or None, source=source, filter=filter_, everything=everything)
@@ -182,10 +188,11 @@ def forget(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Destroy the key of a data subject and delete its memories; nobody can read them again."""
     wanted = namespace(whose)
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         _ask(f"Forget {whose} for good: destroy the key, delete {memory.count(wanted)} memories?", yes=yes)
         done = memory.forget(wanted)
     if as_json:
@@ -206,9 +213,10 @@ def rotate(
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
     embedder: EmbedderOption = EMBEDDER,
+    offline: OfflineOption = False,
 ) -> None:
     """Seal everything of a data subject under a new key and destroy the old one."""
-    with Place(store, keys, plaintext, embedder).open() as memory:
+    with Place(store, keys, plaintext, embedder, offline).open() as memory:
         done = memory.rotate(namespace(whose))
     if as_json:
         show.emit({"resealed": done.resealed, "keys": done.keys})

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from memory_plugin.engine.backfill import heal
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
-from memory_plugin.engine.core import Engine, Model
+from memory_plugin.engine.core import Engine, scroll
+from memory_plugin.engine.encode import encode
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
-from memory_plugin.engine.sealing import Cut, Encoded, Work, by_document, finish, point_ids, seal
-from memory_plugin.errors import EmbeddingError, ProviderError, translate
+from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
+from memory_plugin.engine.spaces import fitting, follow, lacking
+from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Added, And, AnyOf, Chunk, Embeddings, Namespace, PointId, TokenVectors
+from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents given."""
@@ -40,7 +42,12 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     # Of several texts under one name the last counts.
     last = {work.document: work for work in works}
     found = await existing(engine, sealer, list(last))
-    todo = [work for work in last.values() if not found.get(work.document, NOTHING).has(work.revision)]
+    bare = await _bare_images(engine, last.values())
+    todo = [
+        work
+        for work in last.values()
+        if work.document in bare or not found.get(work.document, NOTHING).has(work.revision)
+    ]
     changed = {work.document for work in todo}
     ids = {
         work.document: point_ids(sealer, work, found[work.document].expected[work.revision])
@@ -66,6 +73,8 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
 
 
 def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequence[Entry]) -> list[Work]:
+    for entry in items:
+        _require_one_vector(engine, entry)
     return [
         Work(
             entry,
@@ -74,6 +83,31 @@ def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequenc
         )
         for entry in items
     ]
+
+
+async def _bare_images(engine: Engine, works: Iterable[Work]) -> set[str]:
+    """Images that are there without a vector of the model that is searched: added again, they get one."""
+    images = tuple(work.document for work in works if work.entry.image is not None)
+    if not images:
+        return set()
+    where = And((lacking(engine, engine.active.space, images=True), AnyOf(DOCUMENT, images)))
+    return {str(point.payload[DOCUMENT]) async for point in scroll(engine, where, payload=(DOCUMENT,))}
+
+
+def _require_one_vector(engine: Engine, entry: Entry) -> None:
+    """Refuse what cannot have its one vector, before anything is written.
+
+    Raises:
+        InvalidInputError: It has one and is too long for one passage, or the store makes none and it has none.
+    """
+    model = engine.active
+    if entry.whole:
+        entry.chunks(engine.private_pieces, engine.clock(), max_tokens=engine.settings.chunk_tokens)
+    elif not getattr(model.embedder, "embeds", True):
+        raise InvalidInputError(
+            f"this store takes vectors that are given ({model.name}) and makes none: add each text with its own, "
+            "Document(text, vector=…) or add(text, namespace, vector=…); nothing was written"
+        )
 
 
 async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[Cut]]:
@@ -96,7 +130,8 @@ async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[
 
 def _cut(engine: Engine, work: Work) -> Cut:
     now = engine.clock()
-    chunks = work.entry.chunks(engine.pieces, now, max_tokens=engine.settings.chunk_tokens)
+    pieces = engine.private_pieces if work.entry.local_only or work.entry.whole else engine.pieces
+    chunks = work.entry.chunks(pieces, now, max_tokens=engine.settings.chunk_tokens)
     return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks))
 
 
@@ -104,37 +139,11 @@ async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: li
     """Embed, seal and upsert a batch; the points of each document."""
     if len(batch[0].chunks) > engine.settings.staging:
         return await _write_staged(engine, sealer, namespace, batch[0])
-    embedded = await _embed(engine, [chunk for cut in batch for chunk in cut.chunks])
-    drafts = await engine.io.call(seal, engine, sealer, namespace, batch, embedded)
+    encoded = await encode(engine, batch)
+    drafts = await engine.io.call(seal, engine, sealer, namespace, batch, encoded)
     await engine.io.uninterrupted(commit(engine, sealer, batch, drafts))
+    await heal(engine, sealer, [cut.work.document for cut in batch], encoded.spaces)
     return by_document(drafts)
-
-
-async def _embed(engine: Engine, chunks: Sequence[Chunk]) -> Encoded:
-    texts = [chunk.passage for chunk in chunks]
-    active, other = engine.active, engine.other
-    made = [(active, await engine.embed(active, texts, input_type="document"))]
-    if other is not None:
-        # What the second model fails to embed is filled in by the migration: a write does not fail for it.
-        with suppress(ProviderError):
-            made.append((other, await engine.embed(other, texts, input_type="document")))
-    return Encoded(tuple(made), await _tokens(engine, texts, made))
-
-
-async def _tokens(
-    engine: Engine, texts: Sequence[str], made: Sequence[tuple[Model, Embeddings]]
-) -> tuple[TokenVectors, ...] | None:
-    """Token vectors for late interaction: a model's own where they fit."""
-    if engine.late is None:
-        return None
-    for model, embedded in made:
-        if embedded.tokens is not None and engine.shares_tokens(model):
-            return embedded.tokens
-    with translate(EmbeddingError, provider=engine.late.model):
-        tokens = tuple(await engine.io.call(engine.late.tokens, texts))
-        if len(tokens) != len(texts):
-            raise ValueError(f"token vectors of {len(tokens)} texts, not {len(texts)}")
-    return tokens
 
 
 async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut) -> dict[str, list[PointId]]:
@@ -151,21 +160,26 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
         seen = set(found.revisions.get(work.revision, ()))
         hidden_chunks = [chunk for chunk, point in zip(cut.chunks, ids, strict=True) if point not in seen]
         when = cut.time if work.entry.time is not None or not seen else await _time_of(engine, sealer, min(seen))
+        spaces = {model.space for model in (engine.active, engine.other) if model is not None}
         try:
             for start in range(0, len(hidden_chunks), engine.settings.batch):
                 chunks = hidden_chunks[start : start + engine.settings.batch]
-                embedded = await _embed(engine, chunks)
                 part = Cut(work, chunks, when, cut.total)
-                drafts = await engine.io.call(seal, engine, sealer, namespace, [part], embedded)
+                encoded = await encode(engine, [part])
+                drafts = await engine.io.call(seal, engine, sealer, namespace, [part], encoded)
                 lengths += [draft.terms.total() for draft in drafts]
                 head = (await head_of(engine, sealer)).grown(lengths)
                 points = await engine.io.call(finish, engine, sealer, drafts, head)
-                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in points]
+                spaces &= encoded.spaces
+                await follow(engine)
+                fits = [fitting(engine, point) for point in points]
+                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
                 await engine.io.uninterrupted(engine.index.upsert(engine.io, hidden))
             await engine.io.uninterrupted(show(engine, sealer, work, staged, lengths))
         except BaseException:
             await engine.io.uninterrupted(engine.index.delete(engine.io, staged))
             raise
+        await heal(engine, sealer, [work.document], spaces)
     return {work.document: ids}
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.payload import CHUNKS, DOCUMENT, HEAD, INTENT, RECORD, REVISION, STAGED, SUBJECT, Head
 from memory_plugin.engine.sealing import Cut, Draft, Work, finish, sealed_anew
+from memory_plugin.engine.spaces import fitting, follow
 from memory_plugin.errors import DecryptionError, UnknownKeyError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import And, AnyOf, Filter, Json, Not, Point, PointId
@@ -67,12 +68,14 @@ async def existing(engine: Engine, sealer: Sealer, documents: Sequence[str]) -> 
 async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Sequence[Draft]) -> None:
     """Write documents whole, and take away what they replace."""
     async with engine.writing:
+        await follow(engine)
         drafts = await _under_its_key(engine, sealer, drafts)
         found = await existing(engine, sealer, [cut.work.document for cut in cuts])
         replacing = [cut.work for cut in cuts if found.get(cut.work.document, NOTHING).others(cut.work.revision)]
         grown = (await head(engine, sealer)).grown([draft.terms.total() for draft in drafts])
         points = await engine.io.call(finish, engine, sealer, drafts, grown)
         intents = [intent(sealer, work) for work in replacing]
+        points = [fitting(engine, point) for point in points]
         await engine.index.upsert(engine.io, [*points, *intents, head_point(sealer, grown)])
         engine.heads[sealer.subject] = grown
         for work, pending in zip(replacing, intents, strict=True):
@@ -115,7 +118,7 @@ async def _under_its_key(engine: Engine, sealer: Sealer, drafts: Sequence[Draft]
     now = await _current(engine, sealer)
     if now is sealer:
         return drafts
-    return [replace(draft, point=sealed_anew(engine, now, draft.point)) for draft in drafts]
+    return [replace(draft, point=sealed_anew(now, draft.point)) for draft in drafts]
 
 
 def intent(sealer: Sealer, work: Work) -> Point:

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
+from memory_plugin import registry
 from memory_plugin.chunk import Pieces
 from memory_plugin.crypto.sealer import sealer as sealer_of
 from memory_plugin.crypto.terms import subject_tag
@@ -21,7 +22,17 @@ from memory_plugin.errors import EmbeddingError, KeyServiceError, translate
 from memory_plugin.filters import Blind, Blinder
 from memory_plugin.flow import IO
 from memory_plugin.manifest import Manifest
-from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, SubjectKey, VectorIndex
+from memory_plugin.network import leaves_machine
+from memory_plugin.protocols import (
+    Embedder,
+    ImageEmbedder,
+    KeyRing,
+    LateInteraction,
+    Reranker,
+    Sealer,
+    SubjectKey,
+    VectorIndex,
+)
 from memory_plugin.settings import Settings
 from memory_plugin.types import And, AnyOf, Embeddings, Filter, InputType, Namespace, Point, PointId
 
@@ -60,17 +71,33 @@ class Model:
         return f"{self.embedder.identity.provider}:{self.embedder.identity.model}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Which models a store works with at a moment; replaced as a whole, so that nobody sees half a switch.
+
+    Args:
+        active: The one that is searched.
+        other: That of the second space, while there is one and this process has the model: writes fill both.
+    """
+
+    active: Model
+    other: Model | None = None
+
+
 @dataclass(slots=True)
 class Engine:
     """The parts of an open store.  Holds no data of its users beyond their keys.
 
     ``active`` is the model that is searched.  A search reads it once and stays with it, so that a switch in the
     middle mixes nothing.  ``other`` is the model of the second space while there is one: writes fill both.
+    ``embedders`` are all that this process has, by space: what a switch may go to.
+    Without ``allow_network`` none of the providers may leave the machine.
     """
 
     io: IO
     index: VectorIndex
-    active: Model
+    models: Models
+    embedders: dict[str, Embedder]
     late: LateInteraction | None
     reranker: Reranker | None
     keyring: KeyRing
@@ -79,12 +106,13 @@ class Engine:
     manifest: Manifest
     store_key: SubjectKey
     store_sealer: Sealer
-    other: Model | None = None
+    allow_network: bool = True
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     writing: AbstractAsyncContextManager[object] = field(init=False)
     staging: AbstractAsyncContextManager[object] = field(init=False)
     heads: dict[str, Head] = field(default_factory=dict)
     opened_vectors: dict[tuple[str, str], object] = field(default_factory=dict)
+    migrating: bool = False
     _sealers: OrderedDict[str, tuple[tuple[tuple[bytes, type], ...], Sealer]] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -93,9 +121,24 @@ class Engine:
         self.staging = self.io.lock()
 
     @property
+    def active(self) -> Model:
+        """The model that is searched."""
+        return self.models.active
+
+    @property
+    def other(self) -> Model | None:
+        """The model of the second space, where there is one and this process has it."""
+        return self.models.other
+
+    @property
     def sparse(self) -> str:
         """Name of the lexical vector."""
         return sparse_name(self.manifest.lexical)
+
+    @property
+    def private_pieces(self) -> Pieces:
+        """A tokenizer on this machine, for texts that must not leave it."""
+        return registry.local_pieces() if leaves_machine(self.pieces) else self.pieces
 
     # ── keys ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,30 +213,68 @@ class Engine:
         return self.late is not None and getattr(model.embedder, "encoder", None) == self.late.encoder
 
     async def embed(self, model: Model, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
-        """Unit vectors of the model's space, checked.
+        """Unit vectors of the model's space, checked; see ``embed``."""
+        return await embed(self.io, model, texts, input_type=input_type)
+
+    async def embed_images(self, model: Model, images: Sequence[bytes]) -> Embeddings:
+        """Unit vectors of images in the space of the model's texts, checked.
 
         Raises:
-            EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
+            EmbeddingError: As for ``embed``.
         """
-        identity, provider = model.embedder.identity, model.name
-        with translate(EmbeddingError, provider=provider):
-            made = await self.io.call(model.embedder.embed, texts, input_type=input_type)
-            found = made if isinstance(made, Embeddings) else Embeddings(np.asarray(made, dtype=np.float32))
-            vectors = np.asarray(found.vectors, dtype=np.float64)
-            shape = (len(texts), identity.dimension)
-            if vectors.shape != shape:
-                raise EmbeddingError(
-                    f"{provider} returned vectors of shape {vectors.shape}, not {shape}", provider=provider
-                )
-            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-            if not np.isfinite(norms).all() or (norms == 0).any():
-                raise EmbeddingError(f"{provider} returned a vector that is zero or not finite", provider=provider)
-            if found.tokens is not None and len(found.tokens) != len(texts):
-                raise EmbeddingError(
-                    f"{provider} returned token vectors of {len(found.tokens)} texts, not {len(texts)}",
-                    provider=provider,
-                )
-        return replace(found, vectors=(vectors / norms).astype(np.float32))
+        embedder = cast("ImageEmbedder", model.embedder)
+        with translate(EmbeddingError, provider=model.name):
+            # What else it makes of an image is of no use: tokens and terms are those of texts.
+            made = checked(model, await self.io.call(embedder.embed_images, images), len(images), texts=False)
+            return replace(made, tokens=None, terms=None)
+
+    def weighted(self, model: Model) -> str | None:
+        """Name of the vector of the model's term weights; none where vectors are sealed.
+
+        Ids of terms are keyed, but their weights are as telling as a vector: who guesses a text can confirm it.
+        """
+        return model.weighted if self.settings.vectors != "sealed" else None
+
+
+async def embed(io: IO, model: Model, texts: Sequence[str], *, input_type: InputType) -> Embeddings:
+    """Unit vectors of the model's space, checked.
+
+    Raises:
+        EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
+    """
+    with translate(EmbeddingError, provider=model.name):
+        return checked(model, await io.call(model.embedder.embed, texts, input_type=input_type), len(texts))
+
+
+def checked(model: Model, made: object, number: int, *, texts: bool = True) -> Embeddings:
+    """What an embedder returned, with vectors of unit length.
+
+    Raises:
+        EmbeddingError: It is not so many finite vectors, or token vectors or terms are missing.
+    """
+    provider = model.name
+    found = made if isinstance(made, Embeddings) else Embeddings(np.asarray(made, dtype=np.float32))
+    vectors = np.asarray(found.vectors, dtype=np.float64)
+    shape = (number, model.embedder.identity.dimension)
+    if vectors.shape != shape:
+        raise EmbeddingError(f"{provider} returned vectors of shape {vectors.shape}, not {shape}", provider=provider)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise EmbeddingError(f"{provider} returned a vector that is zero or not finite", provider=provider)
+    for what, values in (("token vectors", found.tokens), ("terms", found.terms)):
+        if values is not None and len(values) != number:
+            raise EmbeddingError(f"{provider} returned {what} of {len(values)} texts, not {number}", provider=provider)
+    if texts and model.weighted is not None:
+        _check_terms(provider, found)
+    return replace(found, vectors=(vectors / norms).astype(np.float32))
+
+
+def _check_terms(provider: str, found: Embeddings) -> None:
+    if found.terms is None:
+        raise EmbeddingError(f"{provider} says that it weighs terms, and returned none", provider=provider)
+    weights = [weight for one in found.terms for weight in one.values()]
+    if not np.isfinite(np.asarray(weights, dtype=np.float64)).all():
+        raise EmbeddingError(f"{provider} returned a term's weight that is not finite", provider=provider)
 
 
 def dense_name(space: str) -> str:
@@ -241,12 +322,12 @@ PAGE = 256
 
 
 async def pages(
-    engine: Engine, where: Filter, *, payload: Sequence[str] | Literal[True]
+    engine: Engine, where: Filter, *, payload: Sequence[str] | Literal[True], size: int = PAGE
 ) -> AsyncIterator[Sequence[Point]]:
     """Every matching point, some at once."""
     after: PointId | None = None
     while True:
-        points, after = await engine.index.scroll(engine.io, where, limit=PAGE, after=after, payload=payload)
+        points, after = await engine.index.scroll(engine.io, where, limit=size, after=after, payload=payload)
         yield points
         if after is None:
             return

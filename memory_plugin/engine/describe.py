@@ -8,23 +8,26 @@ from dataclasses import dataclass
 
 from memory_plugin import lexical
 from memory_plugin.engine import sealed_vectors
+from memory_plugin.engine.canaries import Drift, compare
 from memory_plugin.engine.commit import stored_head
 from memory_plugin.engine.core import Engine, make_sealer, pages, scroll
 from memory_plugin.engine.payload import (
     HEAD,
-    INTENT,
+    OURS,
     RECORD,
     REVISION,
-    STAGED,
     SUBJECT,
     TOKENS,
     open_record,
     vector_key,
 )
 from memory_plugin.engine.sealing import sealed_fields, tags
+from memory_plugin.engine.spaces import follow, lacking
+from memory_plugin.engine.transitions import state
 from memory_plugin.errors import DecryptionError, SealError
+from memory_plugin.manifest import name_of
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import And, AnyOf, HasVector, Json, Not, Point
+from memory_plugin.types import Json, Point
 
 PROTECTION: dict[str, str] = {
     "rotated": "A secret rotation per subject. Search results are unchanged. It stops off-the-shelf inversion tools. "
@@ -44,25 +47,36 @@ class Verified:
         memories: Chunks in the store.
         subjects: Data subjects that own them.
         failures: What is wrong, by point id: it does not open, its tags are another's, or it lacks a vector.
+        drift: How far the model has moved since the store was made; None where that was not asked or not kept.
     """
 
     memories: int
     subjects: int
     failures: dict[str, str]
+    drift: Drift | None = None
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.failures
+        return not self.failures and (self.drift is None or not self.drift.moved)
 
 
-async def verify(engine: Engine) -> Verified:
-    """Open every record of every subject, hold its tags against it, and look for vectors that are missing."""
-    ours = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
+async def verify(engine: Engine, *, model: bool = False) -> Verified:
+    """Open every record of every subject, hold its tags against it, and look for vectors that are missing.
+
+    Args:
+        engine: The open store.
+        model: Embed the probes again, too, and say how far the model has moved.
+
+    Raises:
+        EmbeddingError: The model failed.
+    """
+    await follow(engine)
+    drift = await compare(engine, engine.active) if model else None
     sealers: dict[str, Sealer | None] = {}
     failures: dict[str, str] = {}
     memories = 0
-    async for page in pages(engine, ours, payload=True):
+    async for page in pages(engine, OURS, payload=True):
         memories += len(page)
         for subject in {str(point.payload.get(SUBJECT)) for point in page} - set(sealers):
             sealers[subject] = await make_sealer(
@@ -74,11 +88,12 @@ async def verify(engine: Engine) -> Verified:
             await stored_head(engine, sealer)
         except SealError as error:
             failures[sealer.point_id(HEAD)] = f"{type(error).__name__}: {error}"
-    if engine.settings.vectors != "sealed":
-        bare = And((ours, Not(HasVector(engine.active.dense))))
-        async for point in scroll(engine, bare, payload=()):
-            failures.setdefault(point.id, "it has no dense vector of the active space")
-    return Verified(memories, len(sealers), failures)
+    async for point in scroll(engine, lacking(engine, engine.active.space), payload=()):
+        failures.setdefault(point.id, "it has no dense vector of the active space")
+    if hasattr(engine.active.embedder, "embed_images"):
+        async for point in scroll(engine, lacking(engine, engine.active.space, images=True), payload=()):
+            failures.setdefault(point.id, "the image has no vector of the active space: add its file again")
+    return Verified(memories, len(sealers), failures, drift)
 
 
 def _failures(engine: Engine, sealers: Mapping[str, Sealer | None], page: Sequence[Point]) -> dict[str, str]:
@@ -103,12 +118,13 @@ def _check(engine: Engine, sealer: Sealer | None, point: Point) -> None:
     record = open_record(sealer, point.id, payload)
     if payload.get(TOKENS) is not None:
         sealer.open(point.id, "tokens", payload[TOKENS])
-    if engine.settings.vectors == "sealed":
-        key, dimension = vector_key(engine.active.space), engine.active.embedder.identity.dimension
-        sealed_vectors.decode(point.id, sealer.open(point.id, key, payload.get(key)), dimension)
+    for name, identity in engine.manifest.spaces.items():
+        key = vector_key(name)
+        if key in payload:
+            sealed_vectors.decode(point.id, sealer.open(point.id, key, payload[key]), identity.dimension)
     revision = str(payload.get(REVISION))
     expected = tags(engine, sealer, record, revision)
-    envelopes = set(sealed_fields(engine))
+    envelopes = set(sealed_fields(payload))
     wrong = sorted(key for key in {*expected, *payload} - envelopes if expected.get(key) != payload.get(key))
     if wrong or point.id != sealer.point_id(record.document, revision, str(record.index)):
         raise DecryptionError(f"its tags are not those of its record: {', '.join(wrong) or REVISION}")
@@ -141,6 +157,10 @@ async def describe(engine: Engine) -> dict[str, Json]:
             "late_interaction": manifest.late,
             "reranker": engine.reranker.model if engine.reranker is not None else None,
         },
+        "migration": {
+            "state": state(manifest),
+            "other": None if manifest.other is None else name_of(manifest.spaces[manifest.other], manifest),
+        },
         "protection": _protection(engine),
         "settings": {
             "filterable": list(settings.filterable),
@@ -149,6 +169,7 @@ async def describe(engine: Engine) -> dict[str, Json]:
             "late_interaction": settings.late_interaction,
             "language": settings.language,
             "chunk_tokens": settings.chunk_tokens,
+            "quantization": settings.quantization,
         },
     }
 
@@ -157,8 +178,7 @@ async def _sizes(engine: Engine) -> dict[str, int]:
     """Memories, subjects, and what their sealed parts take in Qdrant, in bytes of base64."""
     sizes: Counter[str] = Counter(memories=0, subjects=0, token_bytes=0, record_bytes=0)
     subjects = set()
-    where = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
-    async for point in scroll(engine, where, payload=(SUBJECT, RECORD, TOKENS)):
+    async for point in scroll(engine, OURS, payload=(SUBJECT, RECORD, TOKENS)):
         sizes["memories"] += 1
         subjects.add(point.payload.get(SUBJECT))
         sizes["token_bytes"] += len(str(point.payload.get(TOKENS, "")))

@@ -5,8 +5,9 @@ A string, a ``Document``, a ``Message``, a chat message as a mapping, or a list 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -14,19 +15,35 @@ from memory_plugin import ids
 from memory_plugin.chunk import Pieces, chunk_document, chunk_message, message_context
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.settings import Settings
-from memory_plugin.types import Chunk, Document, Json, Message, Metadata
+from memory_plugin.types import Chunk, Document, Json, Message, Metadata, Numbers
+from memory_plugin.vectors import unit
 
 Item: TypeAlias = "str | Document | Message | Mapping[str, object]"
 Items: TypeAlias = "Item | Sequence[Item]"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One document or message, checked.
+class Image:
+    """The content of a picture's file.
 
     Args:
-        kind: "document" or "message".
-        text: Not empty, valid UTF-8.
+        data: All of it; it is embedded and then let go.
+        media_type: "image/png", …
+        sha256: Of ``data``, in hex.
+    """
+
+    data: bytes = field(repr=False)
+    media_type: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One document, message or image, checked.
+
+    Args:
+        kind: "document", "message" or "image".
+        text: Valid UTF-8 and not empty, but for an image without a caption.
         source: Its name inside the namespace, or None: then its content is its identity.
         time: As given, in UTC, or None.
         metadata: Plain JSON.
@@ -34,9 +51,12 @@ class Entry:
         name: Of a message's speaker.
         markdown: Of a document.
         modified: When its file was last written, in UTC, or None.
+        local_only: Whether no model outside this machine may see it.
+        vector: Made elsewhere, of unit length: its float32 numbers, little-endian; or None.
+        image: Of an image.
     """
 
-    kind: Literal["document", "message"]
+    kind: Literal["document", "message", "image"]
     text: str
     source: str | None
     time: datetime | None
@@ -45,26 +65,53 @@ class Entry:
     name: str | None = None
     markdown: bool = False
     modified: datetime | None = None
+    local_only: bool = False
+    vector: bytes | None = field(default=None, repr=False)
+    image: Image | None = None
 
     def identity(self) -> tuple[str, str]:
         """What makes it the same document when it is added again."""
         if self.source is not None:
             return "source", self.source
         when = self.time.timestamp() if self.time else None
+        if self.image is not None:
+            return "content", ids.canonical([self.kind, when, self.image.sha256]).decode()
         return "content", ids.canonical([self.kind, self.role, self.name, when, self.text]).decode()
 
     def revision(self, chunk_tokens: int) -> str:
         """What makes it an unchanged one."""
         when = self.time.timestamp() if self.time else None
         content: list[Json] = [self.text, self.role, self.name, when, self.metadata, self.markdown, chunk_tokens]
+        # Without the first, what a managed model made of the text would stay.
+        content += [self.local_only, hashlib.sha256(self.vector).hexdigest() if self.vector is not None else None]
+        content.append(self.image.sha256 if self.image is not None else None)
         return ids.canonical(content).decode()
 
     def chunks(self, pieces: Pieces, now: datetime, *, max_tokens: int) -> list[Chunk]:
-        """The passages to embed."""
+        """The passages to embed.
+
+        Raises:
+            InvalidInputError: It is to be one passage, and is too long for that.
+        """
         if self.kind == "message":
             context = message_context(self.name, self.role or "", self.time or now)
-            return chunk_message(self.text, context, pieces, max_tokens=max_tokens)
-        return chunk_document(self.text, pieces, max_tokens=max_tokens, markdown=self.markdown)
+            chunks = chunk_message(self.text, context, pieces, max_tokens=max_tokens)
+        elif not self.whole:
+            return chunk_document(self.text, pieces, max_tokens=max_tokens, markdown=self.markdown)
+        else:
+            chunks = chunk_document(self.text, pieces, max_tokens=max_tokens, markdown=False) if self.text else []
+        if self.whole and len(chunks) > 1:
+            what = "a caption" if self.image is not None else "a text with a vector of its own"
+            raise InvalidInputError(
+                f"{what} is one passage, of at most {max_tokens} word pieces, and this one needs {len(chunks)}: "
+                "shorten it" + ("" if self.image is not None else ", or give each part its own vector")
+            )
+        return chunks or [Chunk("", 0, 0, 0)]
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has one vector, and so is one passage."""
+        return self.vector is not None or self.image is not None
 
 
 def entries(
@@ -75,6 +122,9 @@ def entries(
     time: datetime | None = None,
     metadata: Metadata | None = None,
     markdown: bool = False,
+    local_only: bool = False,
+    vector: Numbers | None = None,
+    dimension: int | None = None,
 ) -> list[Entry]:
     """Everything given, checked before anything is written.
 
@@ -85,6 +135,9 @@ def entries(
         time: For items that have none of their own.
         metadata: For all items; an item's own keys win.
         markdown: For strings.
+        local_only: Marks all items, whatever they say of themselves.
+        vector: Of the only item; refused for several.
+        dimension: What a vector has to have; None: any.
 
     Raises:
         InvalidInputError: Something cannot be used; names the item.
@@ -93,13 +146,17 @@ def entries(
     if several and not isinstance(items, Iterable):
         raise InvalidInputError(f"add takes text, a Document, a Message, or a list of them, not {type(items).__name__}")
     given: Sequence[Item] = list(items) if several else [items]  # type: ignore[arg-type, list-item]
-    if source is not None and len(given) != 1:
-        raise InvalidInputError(f"source names one document, but {len(given)} items were given: give each its own")
+    for what, value in (("source names", source), ("vector is of", vector)):
+        if value is not None and len(given) != 1:
+            raise InvalidInputError(f"{what} one document, but {len(given)} items were given: give each its own")
     shared = ids.metadata(metadata or {})
+    how = _How(
+        settings, source, time, shared, flag(markdown, "markdown"), flag(local_only, "local_only"), vector, dimension
+    )
     made = []
     for number, item in enumerate(given):
         try:
-            made.append(_entry(item, settings, source=source, time=time, shared=shared, markdown=markdown))
+            made.append(_entry(item, how))
         except InvalidInputError as error:
             if not several:
                 raise
@@ -107,23 +164,29 @@ def entries(
     return made
 
 
-def _entry(
-    item: Item,
-    settings: Settings,
-    *,
-    source: str | None,
-    time: datetime | None,
-    shared: dict[str, Json],
-    markdown: bool,
-) -> Entry:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the caller says of everything given; see ``entries``."""
+
+    settings: Settings
+    source: str | None
+    time: datetime | None
+    shared: dict[str, Json]
+    markdown: bool
+    local_only: bool
+    vector: Numbers | None
+    dimension: int | None
+
+
+def _entry(item: Item, how: _How) -> Entry:
     if isinstance(item, str):
-        item = Document(item, markdown=markdown)
+        item = Document(item, markdown=how.markdown)
     elif isinstance(item, Mapping):
         item = message_of(item)
     match item:
         case Document():
             own_source, text, role, name, kind = item.source, item.text, None, None, "document"
-            markdown = item.markdown
+            markdown = flag(item.markdown, "markdown")
         case Message():
             own_source, text, role, name, kind = item.id, item.content, item.role, item.name, "message"
             ids.utf8(role, "a message's role", limit=256)
@@ -134,40 +197,65 @@ def _entry(
             raise InvalidInputError(
                 f"add takes text, a Document, a Message or a chat message mapping, not {type(item).__name__}"
             )
-    _require_text(text, settings.max_text_bytes)
-    if not isinstance(markdown, bool):
-        raise InvalidInputError(f"markdown is True or False, not {type(markdown).__name__}")
-    source = own_source if own_source is not None else source
-    if source is not None and not ids.utf8(source, "source", limit=ids.MAX_SOURCE_BYTES):
-        raise InvalidInputError("source is empty: leave it out, and the content is the document's identity")
+    _require_text(text, how.settings.max_text_bytes)
     return Entry(
         kind="message" if kind == "message" else "document",
         text=text,
-        source=source,
-        time=ids.moment(item.time if item.time is not None else time),
-        metadata={**shared, **ids.metadata(item.metadata)},
+        source=source_of(own_source if own_source is not None else how.source),
+        time=ids.moment(item.time if item.time is not None else how.time),
+        metadata={**how.shared, **ids.metadata(item.metadata)},
         role=role,
         name=name,
         markdown=markdown,
         modified=ids.moment(item.modified, "modified") if isinstance(item, Document) else None,
+        local_only=flag(item.local_only, "local_only") or how.local_only,
+        vector=_vector(item, how),
     )
+
+
+def _vector(item: Document | Message, how: _How) -> bytes | None:
+    own = item.vector if isinstance(item, Document) else None
+    given = own if own is not None else how.vector
+    return None if given is None else unit(given, how.dimension).astype("<f4").tobytes()
+
+
+def source_of(source: str | None) -> str | None:
+    """What an item is called, checked.
+
+    Raises:
+        InvalidInputError: It is empty, too long, or no text.
+    """
+    if source is not None and not ids.utf8(source, "source", limit=ids.MAX_SOURCE_BYTES):
+        raise InvalidInputError("source is empty: leave it out, and the content is the document's identity")
+    return source
+
+
+def flag(value: object, name: str) -> bool:
+    """True or False, and nothing else.
+
+    Raises:
+        InvalidInputError: Something else.
+    """
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name} is True or False, not {type(value).__name__}")
+    return value
 
 
 def message_of(item: Mapping[str, object]) -> Message:
     """A chat message mapping, as chat APIs write it, as a ``Message``.
 
     Keys: role, content (text, or parts of which the text ones are taken), and optionally name, time
-    or timestamp (a ``datetime`` or ISO 8601 text), id, metadata.
+    or timestamp (a ``datetime`` or ISO 8601 text), id, metadata, local_only.
 
     Raises:
         InvalidInputError: A key is missing or has a value that cannot be used.
     """
     # What chat clients write for what a message does not have, such as "tool_calls": None, is no key.
     given = {key for key, value in item.items() if value is not None and value != []}
-    unknown = given - {"role", "content", "name", "time", "timestamp", "id", "metadata"}
+    unknown = given - {"role", "content", "name", "time", "timestamp", "id", "metadata", "local_only"}
     if "role" not in item or "content" not in item or unknown:
         raise InvalidInputError(
-            "a chat message has the keys role and content, and may have name, time, id, metadata"
+            "a chat message has the keys role and content, and may have name, time, id, metadata, local_only"
             + (f"; it has {', '.join(sorted(map(str, unknown)))} too" if unknown else "")
         )
     content = item["content"]
@@ -187,6 +275,7 @@ def message_of(item: Mapping[str, object]) -> Message:
         time=when,  # type: ignore[arg-type]
         id=item.get("id"),  # type: ignore[arg-type]
         metadata=item.get("metadata") or {},  # type: ignore[arg-type]
+        local_only=False if item.get("local_only") is None else item["local_only"],  # type: ignore[arg-type]
     )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memory_plugin.chunk import Pieces
+from memory_plugin import registry
 from memory_plugin.crypto.sealer import sealer as sealer_of
+from memory_plugin.engine.canaries import make as make_canaries
+from memory_plugin.engine.canaries import require_unmoved
 from memory_plugin.engine.commit import recover
-from memory_plugin.engine.core import STORE, Engine, Model, dense_name, field_key, sparse_name, subject_keys
+from memory_plugin.engine.core import STORE, Engine, Model, field_key, sparse_name, subject_keys
 from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
-from memory_plugin.errors import ConfigurationError, DecryptionError, KeyServiceError, ManifestMismatchError
+from memory_plugin.engine.proof import proved, proven
+from memory_plugin.engine.spaces import command_line_place, models_of
+from memory_plugin.engine.transitions import finish_dropping
+from memory_plugin.errors import ConfigurationError, KeyServiceError, ManifestMismatchError
 from memory_plugin.flow import IO
-from memory_plugin.ids import canonical
 from memory_plugin.lexical import IDENTITY
 from memory_plugin.manifest import FIXED_SETTINGS, Manifest, check, check_key_mode, lexical_space, space
 from memory_plugin.protocols import Embedder, KeyRing, LateInteraction, Reranker, Sealer, SubjectKey, VectorIndex
@@ -31,22 +34,23 @@ class Parts:
         embedder: Makes dense vectors.
         late: Late interaction, or None.
         reranker: A cross-encoder, or None.
-        pieces: The tokenizer that passages are cut with.
         settings: As the caller gave them, or None for what the store was made with.
+        successor: The model that a migration goes to, or comes from: in case the store is searched by that one.
+        allow_network: Whether a provider may leave the machine.
     """
 
     index: VectorIndex
     embedder: Embedder
     late: LateInteraction | None
     reranker: Reranker | None
-    pieces: Pieces
     settings: Settings | None
+    successor: Embedder | None = None
+    allow_network: bool = True
 
-
-PROOF = "proof"
-"""Manifest key of the whole manifest, sealed."""
-
-NO_POINT = "00000000-0000-0000-0000-000000000000"
+    @property
+    def embedders(self) -> dict[str, Embedder]:
+        """Every model at hand, by its space; the embedder first."""
+        return {space(one.identity): one for one in (self.embedder, self.successor) if one is not None}
 
 
 def new_store_id() -> str:
@@ -66,6 +70,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
 
     Raises:
         ManifestMismatchError: The store was made with another model, format, key mode or settings.
+        ModelDriftError: Its model has changed under the same name, and ``check_model`` is set.
         KeyServiceError: The key ring is another store's.
         DecryptionError: The manifest was changed by someone without the keys.
         StoreLockedError: Another process has it open.
@@ -73,38 +78,45 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
     found = await parts.index.read_manifest(io)
     if found is None:
         settings = parts.settings or Settings()
-        _check_window(parts.embedder, settings)
         manifest = _manifest(parts, settings, store, sealed=sealed)
+        check_window(parts.embedder, settings)
         keys = await _store_keys(io, keyring, store, create=True)
         store_sealer = sealer_of(store, STORE, keys)
-        await _create(io, parts.index, manifest, settings, store_sealer)
+        manifest = await _create(io, parts, manifest, settings, store_sealer)
     else:
         public = Manifest.from_json(found)
         check_key_mode(public, sealed=sealed)
         keys = await _store_keys(io, keyring, public.store, create=False)
         store_sealer = sealer_of(public.store, STORE, keys)
-        manifest = _proven(store_sealer, found)
+        manifest = proven(store_sealer, found)
         settings = _settings(manifest, parts.settings)
-        check(manifest, _manifest(parts, settings, manifest.store, sealed=sealed))
+        wanted = _manifest(parts, settings, manifest.store, sealed=sealed)
+        check(manifest, wanted, place=command_line_place(parts.index))
+    models = models_of(manifest, parts.embedders, command_line_place(parts.index))
     engine = Engine(
         io=io,
         index=parts.index,
-        active=Model(parts.embedder, manifest.active),
+        models=models,
+        embedders=parts.embedders,
         late=parts.late if settings.late_interaction else None,
         reranker=parts.reranker,
         keyring=keyring,
-        pieces=parts.pieces,
+        pieces=registry.pieces(models.active.embedder),
         settings=settings,
         manifest=manifest,
         store_key=keys[-1],  # the oldest: names must not change when a key is rotated
         store_sealer=store_sealer,
+        allow_network=parts.allow_network,
     )
     if found is not None and parts.index.exclusive:
         await recover(engine)
+        await finish_dropping(engine)
+    if found is not None and settings.check_model:
+        await require_unmoved(engine)
     return engine
 
 
-def _check_window(embedder: Embedder, settings: Settings) -> None:
+def check_window(embedder: Embedder, settings: Settings) -> None:
     """Refuse passages that the model would not read to their end.
 
     Raises:
@@ -123,7 +135,7 @@ def _manifest(parts: Parts, settings: Settings, store: str, *, sealed: bool) -> 
     name = space(identity)
     return Manifest(
         store=store,
-        spaces={name: identity},
+        spaces={one: embedder.identity for one, embedder in parts.embedders.items()},
         active=name,
         lexical=lexical_space(IDENTITY, settings.language),
         late=parts.late.model if parts.late is not None and settings.late_interaction else None,
@@ -157,19 +169,28 @@ def _settings(manifest: Manifest, given: Settings | None) -> Settings:
     return replace(chosen, **fixed)  # type: ignore[arg-type]
 
 
-async def _create(io: IO, index: VectorIndex, manifest: Manifest, settings: Settings, sealer: Sealer) -> None:
-    identity = manifest.spaces[manifest.active]
-    dense = {} if settings.vectors == "sealed" else {dense_name(manifest.active): identity.dimension}
-    await index.create(
+async def _create(io: IO, parts: Parts, manifest: Manifest, settings: Settings, sealer: Sealer) -> Manifest:
+    """Make the collection of a new store, which has the embedder's space alone, and that model's canaries."""
+    model = Model(parts.embedder, manifest.active)
+    canaries = await make_canaries(io, model, sealer)
+    manifest = replace(
+        manifest,
+        spaces={model.space: manifest.spaces[model.space]},
+        canaries={} if canaries is None else {model.space: canaries},
+    )
+    shown = settings.vectors != "sealed"
+    await parts.index.create(
         io,
-        {**_public(manifest), PROOF: sealer.seal(NO_POINT, PROOF, canonical(manifest.to_json()))},
-        dense=dense,
+        proved(sealer, manifest),
+        dense={model.dense: parts.embedder.identity.dimension} if shown else {},
         sparse=[sparse_name(manifest.lexical)],
+        weighted=[model.weighted] if shown and model.weighted is not None else [],
         keywords=[*KEYWORDS, *(field_key(sealer, name) for name in settings.filterable)],
         integers=[DAY] if settings.time_index == "day" else [],
         tenant=SUBJECT,
         quantization=settings.quantization,
     )
+    return manifest
 
 
 async def _store_keys(io: IO, keyring: KeyRing, store: str, *, create: bool) -> Sequence[SubjectKey]:
@@ -181,20 +202,3 @@ async def _store_keys(io: IO, keyring: KeyRing, store: str, *, create: bool) -> 
             provider=where,
         )
     return keys
-
-
-def _public(manifest: Manifest) -> dict[str, Json]:
-    """The manifest as it is kept in the clear: without the names of declared fields, which are users' words."""
-    return replace(manifest, settings={**manifest.settings, "filterable": []}).to_json()
-
-
-def _proven(sealer: Sealer, found: Mapping[str, Json]) -> Manifest:
-    """The whole manifest, once what is in the clear agrees with it: it decides how vectors are protected.
-
-    Raises:
-        SealError: It was changed by someone without the keys.
-    """
-    manifest = Manifest.from_json(json.loads(sealer.open(NO_POINT, PROOF, found.get(PROOF))))
-    if {key: value for key, value in found.items() if key != PROOF} != _public(manifest):
-        raise DecryptionError("the store's manifest was changed by someone without its keys: restore it from a backup")
-    return manifest

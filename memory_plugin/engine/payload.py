@@ -14,6 +14,7 @@ e     sealed record
 m     sealed token vectors (absent without late interaction)
 v_…   sealed dense vector of a space (only in a store whose vectors are sealed)
 l     1 where no model outside this machine may see the text; else absent
+i     1 where it is an image, of which only its own model can make a vector; else absent
 ====  ============================================================================
 """
 
@@ -27,7 +28,7 @@ from datetime import UTC, datetime, timedelta
 from memory_plugin.errors import DecryptionError
 from memory_plugin.ids import canonical, microseconds
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Json, Namespace, PointId, Record
+from memory_plugin.types import AnyOf, Json, Namespace, Not, PointId, Record
 
 SUBJECT = "t"
 PREFIXES = "p"
@@ -38,6 +39,7 @@ DAY = "y"
 RECORD = "e"
 TOKENS = "m"
 LOCAL_ONLY = "l"
+IMAGE = "i"
 
 STAGED = "staged"
 INTENT = "intent"
@@ -46,6 +48,9 @@ HEAD = "head"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 KEYWORDS = (SUBJECT, PREFIXES, DOCUMENT)
+
+OURS = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
+"""Every memory: all points but those that the engine keeps for itself, or has not shown yet."""
 
 
 def encode(record: Record) -> bytes:
@@ -62,6 +67,9 @@ def encode(record: Record) -> bytes:
         "meta": dict(record.metadata),
         "at": [record.start, record.end, record.index, record.chunks],
         "doc": record.document,
+        "local": record.local_only or None,
+        "media": record.media_type,
+        "sha": record.sha256,
     }
     return canonical({key: value for key, value in full.items() if value not in (None, "", {})})
 
@@ -91,6 +99,9 @@ def decode(point: PointId, data: bytes) -> Record:
             index=index,
             chunks=chunks,
             document=found.get("doc", ""),
+            local_only=found.get("local", False),
+            media_type=found.get("media"),
+            sha256=found.get("sha"),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecryptionError(f"the record of point {point} has an unknown form") from error
@@ -115,9 +126,12 @@ def require_inside(record: Record, namespaces: Sequence[Namespace]) -> None:
         raise DecryptionError(f"point {record.id} was found in a namespace that it does not belong to")
 
 
+VECTOR = "v_"
+
+
 def vector_key(space: str) -> str:
     """The payload key of a space's sealed vector; it names the field that the envelope is bound to, too."""
-    return f"v_{space}"
+    return f"{VECTOR}{space}"
 
 
 def namespace_tag(sealer: Sealer, namespace: Namespace) -> str:

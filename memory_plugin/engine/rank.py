@@ -13,13 +13,15 @@ from memory_plugin.engine.core import Engine, Model
 from memory_plugin.errors import QuotaError, RerankError, translate
 from memory_plugin.fuse import decay, impute, standardise
 from memory_plugin.lexical import fragmentation
+from memory_plugin.network import may_see
 from memory_plugin.protocols import LateInteraction
-from memory_plugin.types import Embeddings, Hit, StageScore, TokenVectors
+from memory_plugin.types import Embeddings, Hit, Record, StageScore, TokenVectors
 
-DENSE, LEXICAL, FUSED, LATE, RERANK = "dense", "lexical", "fused", "late", "rerank"
+DENSE, LEXICAL, LEARNED, FUSED, LATE, RERANK = "dense", "lexical", "learned", "fused", "late", "rerank"
 
 # Weights beside the late interaction score, all standardised over the candidates (docs/adr/0005-fusion.md).
 LATE_DENSE = 0.25
+LATE_LEARNED = 0.25
 LATE_LEXICAL = 0.5
 LATE_LEXICAL_RARE = 2.0
 """The lexical weight grows to this as the query's words become identifiers."""
@@ -41,19 +43,31 @@ def freshness(engine: Engine, hit: Hit) -> float:
 
 
 async def late_interaction(
-    engine: Engine, model: Model, query: str, embedded: Embeddings, opened: list[Opened]
+    engine: Engine, model: Model, query: str, embedded: Embeddings | None, opened: list[Opened]
 ) -> list[Opened]:
-    """Re-order by token vectors, blended with what the legs said.
+    """Re-order by token vectors, blended with what the legs said; what it may not read keeps its place by the legs.
 
     Raises:
         RerankError: The model failed, or what it returned is not one finite score a candidate.
     """
     late = engine.late
     assert late is not None
+    seen = [place for place, one in enumerate(opened) if reads(late, one.hit.record)]
+    if not seen:
+        return opened
     with translate(RerankError, provider=late.model):
-        scores = np.asarray(await _token_scores(engine, model, late, query, embedded, opened), dtype=np.float64)
-        _require_scores(scores, len(opened), late.model)
-    return _ordered(opened, _blend(engine, query, opened, scores), LATE)
+        made = await _token_scores(engine, model, late, query, embedded, [opened[place] for place in seen])
+        scores = np.asarray(made, dtype=np.float64)
+        _require_scores(scores, len(seen), late.model)
+    blended = _blend(engine, model, query, opened)
+    blended[seen] += standardise(scores)
+    ordered = _ordered([one.hit for one in opened], blended, LATE, seen)
+    return [replace(opened[place], hit=hit) for place, hit in ordered]
+
+
+def reads(provider: object, record: Record) -> bool:
+    """Whether a model that reads passages is given this one: it may see it, and there is something to read."""
+    return record.text != "" and may_see(provider, local_only=record.local_only)
 
 
 def _require_scores(scores: NDArray[np.float64], number: int, model: str) -> None:
@@ -63,10 +77,10 @@ def _require_scores(scores: NDArray[np.float64], number: int, model: str) -> Non
 
 
 async def _token_scores(
-    engine: Engine, model: Model, late: LateInteraction, query: str, embedded: Embeddings, opened: list[Opened]
+    engine: Engine, model: Model, late: LateInteraction, query: str, embedded: Embeddings | None, opened: list[Opened]
 ) -> NDArray[np.float32]:
     tokens: TokenVectors
-    if embedded.tokens is not None and engine.shares_tokens(model):
+    if embedded is not None and embedded.tokens is not None and engine.shares_tokens(model):
         tokens = embedded.tokens[0]
     else:
         tokens = (await engine.io.call(late.tokens, [query]))[0]
@@ -79,58 +93,75 @@ async def _token_scores(
     return await engine.io.call(late.score, tokens, [one for one in packed if one is not None])
 
 
-def _blend(engine: Engine, query: str, opened: Sequence[Opened], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standardised late interaction score plus weighted dense and lexical ones."""
+def _blend(engine: Engine, model: Model, query: str, opened: Sequence[Opened]) -> NDArray[np.float64]:
+    """Weighted scores of the legs, standardised over the candidates that the leg can find at all."""
     rare = fragmentation(query)
-    weights = {DENSE: LATE_DENSE, LEXICAL: LATE_LEXICAL + (LATE_LEXICAL_RARE - LATE_LEXICAL) * rare}
-    total = standardise(scores)
-    ids_ = [one.hit.id for one in opened]
+    lexical = LATE_LEXICAL + (LATE_LEXICAL_RARE - LATE_LEXICAL) * rare
+    weights = {DENSE: LATE_DENSE, LEXICAL: lexical, LEARNED: LATE_LEARNED}
+    total = np.zeros(len(opened))
     for leg, weight in weights.items():
         found = {one.hit.id: one.hit.stages[leg].score for one in opened if leg in one.hit.stages}
-        complete = len(found) < engine.settings.leg_limit and leg == LEXICAL
+        complete = len(found) < engine.settings.leg_limit and leg != DENSE
         if found:
-            total += weight * standardise(impute(found, ids_, complete=complete))
+            places = [place for place, one in enumerate(opened) if one.hit.id in found or _finds(leg, model, one)]
+            ids_ = [opened[place].hit.id for place in places]
+            total[places] += weight * standardise(impute(found, ids_, complete=complete))
     if engine.settings.half_life_days is not None:
         # As far as halving moves a fused score, in units of the candidates' spread.
         total += np.array([np.log2(max(freshness(engine, one.hit), 2.0**-8)) for one in opened]) / 4
     return total
 
 
-def _ordered(opened: Sequence[Opened], scores: NDArray[np.float64], stage: str) -> list[Opened]:
-    order = sorted(range(len(opened)), key=lambda place: (-float(scores[place]), place))
-    return [
-        replace(opened[place], hit=_staged(opened[place].hit, stage, rank, float(scores[place])))
-        for rank, place in enumerate(order, 1)
-    ]
+def _finds(leg: str, model: Model, one: Opened) -> bool:
+    """Whether it says something of a candidate that a leg did not find it: the leg has to know it."""
+    return leg == LEXICAL or may_see(model.embedder, local_only=one.hit.record.local_only)
 
 
-def _staged(hit: Hit, stage: str, rank: int, score: float) -> Hit:
-    return replace(hit, score=score, stages={**hit.stages, stage: StageScore(rank, score)})
+def _ordered(
+    hits: Sequence[Hit], scores: NDArray[np.float64], stage: str, seen: Sequence[int]
+) -> list[tuple[int, Hit]]:
+    """The hits by their scores, each with the place where it was; the stage ranks those that it has seen."""
+    order = sorted(range(len(hits)), key=lambda place: (-float(scores[place]), place))
+    known, rank = set(seen), 0
+    ordered = []
+    for place in order:
+        hit = replace(hits[place], score=float(scores[place]))
+        if place in known:
+            rank += 1
+            hit = replace(hit, stages={**hit.stages, stage: StageScore(rank, hit.score)})
+        ordered.append((place, hit))
+    return ordered
 
 
 # ── cross-encoder ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def cross_encode(engine: Engine, query: str, hits: list[Hit]) -> tuple[list[Hit], Literal["applied", "failed"]]:
-    """Let the cross-encoder read the best; the rest stay below them in their order."""
+async def cross_encode(
+    engine: Engine, query: str, hits: list[Hit]
+) -> tuple[list[Hit], Literal["off", "applied", "failed"]]:
+    """Let the cross-encoder read the best; the rest stay below them in their order.
+
+    What it may not read keeps its place by the stages before; where that is all, it is not called.
+    """
     reranker = engine.reranker
     assert reranker is not None
     head, tail = hits[: engine.settings.rerank_candidates], hits[engine.settings.rerank_candidates :]
+    seen = [place for place, hit in enumerate(head) if reads(reranker, hit.record)]
+    if not seen:
+        return hits, "off"
     try:
         with translate(RerankError, provider=reranker.model):
-            made = await engine.io.call(reranker.rerank, query, [hit.record.passage for hit in head])
+            made = await engine.io.call(reranker.rerank, query, [head[place].record.passage for place in seen])
             scores = np.asarray(made, dtype=np.float64)
-            _require_scores(scores, len(head), reranker.model)
+            _require_scores(scores, len(seen), reranker.model)
     except (RerankError, QuotaError):
         if engine.settings.on_rerank_error == "raise":
             raise
         return hits, "failed"
-    before = np.array([hit.score for hit in head])
+    blended = standardise(np.array([hit.score for hit in head]))
     # A model that reads word pieces is no judge of identifiers.
-    weight = engine.settings.rerank_weight * (1 - fragmentation(query))
-    blended = standardise(before) + weight * standardise(scores)
-    order = sorted(range(len(head)), key=lambda place: (-float(blended[place]), place))
-    ranked = [_staged(head[place], RERANK, rank, float(blended[place])) for rank, place in enumerate(order, 1)]
+    blended[seen] += engine.settings.rerank_weight * (1 - fragmentation(query)) * standardise(scores)
+    ranked = [hit for _, hit in _ordered(head, blended, RERANK, seen)]
     # Scores of the tail are on another scale: below the worst that was read, in their own order.
     floor = ranked[-1].score
     return ranked + [replace(hit, score=floor - place) for place, hit in enumerate(tail, 1)], "applied"

@@ -93,7 +93,7 @@ async def _reseal(engine: Engine, sealer: SubjectSealer, ids: Sequence[PointId])
     async with engine.writing:
         points = await engine.index.fetch(engine.io, ids, payload=True, vectors=True)
         mine = [point for point in points if point.payload.get(SUBJECT) == sealer.subject]
-        fresh = await engine.io.call(lambda: [sealed_anew(engine, sealer, point) for point in mine])
+        fresh = await engine.io.call(lambda: [sealed_anew(sealer, point) for point in mine])
         await engine.index.upsert(engine.io, fresh)
     return len(mine)
 

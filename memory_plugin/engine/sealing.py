@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memory_plugin.engine import sealed_vectors
 from memory_plugin.engine.core import Engine, Model
@@ -16,11 +18,14 @@ from memory_plugin.engine.payload import (
     CHUNKS,
     DAY,
     DOCUMENT,
+    IMAGE,
+    LOCAL_ONLY,
     PREFIXES,
     RECORD,
     REVISION,
     SUBJECT,
     TOKENS,
+    VECTOR,
     Head,
     encode,
     namespace_tag,
@@ -78,36 +83,65 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """What models made of the passages of a batch, in order.
+class Part:
+    """What one model made of passages of a batch: of those that it was given.
 
     Args:
-        by_model: Vectors of each space that is written.
-        tokens: Token vectors for late interaction, or None.
+        model: Whose space.
+        places: Which passages, by their place in the batch.
+        embeddings: Theirs, in that order.
     """
 
-    by_model: tuple[tuple[Model, Embeddings], ...]
-    tokens: tuple[TokenVectors, ...] | None
+    model: Model
+    places: tuple[int, ...]
+    embeddings: Embeddings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What models made of the passages of a batch.
+
+    Args:
+        parts: Vectors of each space that is written.
+        tokens: Token vectors for late interaction, by place in the batch.
+        spaces: Those whose models were asked, and answered.
+    """
+
+    parts: tuple[Part, ...]
+    tokens: Mapping[int, TokenVectors]
+    spaces: frozenset[str] = frozenset()
 
 
 def seal(engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cut], encoded: Encoded) -> list[Draft]:
     """Seal every passage of the documents, in order."""
-    stored = [(model, stored_vectors(engine, sealer, made)) for model, made in encoded.by_model]
+    stored = _by_place(engine, sealer, encoded)
     drafts = []
     place = 0
     for cut in cuts:
         for chunk in cut.chunks:
-            tokens = encoded.tokens[place] if engine.late is not None and encoded.tokens is not None else None
-            payload, point_id = _payload(engine, sealer, namespace, cut, chunk, tokens)
+            payload, point_id = _payload(engine, sealer, namespace, cut, chunk, encoded.tokens.get(place))
             vectors: dict[str, Vector | SparseVector] = {}
-            for model, rows in stored:
-                shown, sealed = placed(engine, sealer, model, point_id, rows[place])
-                vectors |= shown
+            for model, row, weights in stored.get(place, ()):
+                shown, sealed = placed(engine, sealer, model, point_id, row)
+                vectors |= {**shown, **learned(engine, sealer, model, weights)}
                 payload |= sealed
             point = Point(point_id, payload, vectors)
             drafts.append(Draft(point, Counter(terms(chunk.passage, engine.settings.language))))
             place += 1
     return drafts
+
+
+_Made: TypeAlias = tuple[Model, Vector, Mapping[str, float] | None]
+
+
+def _by_place(engine: Engine, sealer: Sealer, encoded: Encoded) -> dict[int, list[_Made]]:
+    """Stored vectors and weighted terms of each passage, by its place in the batch."""
+    found: dict[int, list[_Made]] = {}
+    for part in encoded.parts:
+        weights = part.embeddings.terms or [None] * len(part.places)
+        for place, row, one in zip(part.places, stored_vectors(engine, sealer, part.embeddings), weights, strict=True):
+            found.setdefault(place, []).append((part.model, row, one))
+    return found
 
 
 def stored_vectors(engine: Engine, sealer: Sealer, embedded: Embeddings) -> Matrix:
@@ -146,6 +180,9 @@ def _payload(
         index=chunk.index,
         chunks=cut.total,
         document=work.document,
+        local_only=entry.local_only,
+        media_type=entry.image.media_type if entry.image is not None else None,
+        sha256=entry.image.sha256 if entry.image is not None else None,
     )
     payload = {**tags(engine, sealer, record, work.revision), RECORD: sealer.seal(point_id, "record", encode(record))}
     if tokens is not None and engine.late is not None:
@@ -153,19 +190,20 @@ def _payload(
     return payload, point_id
 
 
-def sealed_fields(engine: Engine) -> dict[str, str]:
-    """Payload keys that hold envelopes, and the field that each is bound to."""
-    return {RECORD: "record", TOKENS: "tokens"} | {
-        vector_key(name): vector_key(name) for name in engine.manifest.spaces
-    }
+def sealed_fields(payload: Mapping[str, Json]) -> dict[str, str]:
+    """The payload's keys that hold envelopes, and the field that each is bound to.
+
+    Vectors of a space that another process has begun are among them, so the manifest is not asked.
+    """
+    known = {RECORD: "record", TOKENS: "tokens"}
+    return {key: known.get(key, key) for key in payload if key in known or key.startswith(VECTOR)}
 
 
-def sealed_anew(engine: Engine, sealer: Sealer, point: Point) -> Point:
+def sealed_anew(sealer: Sealer, point: Point) -> Point:
     """The point with its envelopes under the key that seals now."""
     payload = dict(point.payload)
-    for key, name in sealed_fields(engine).items():
-        if key in payload:
-            payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
+    for key, name in sealed_fields(payload).items():
+        payload[key] = sealer.seal(point.id, name, sealer.open(point.id, name, payload[key]))
     return replace(point, payload=payload)
 
 
@@ -178,6 +216,10 @@ def tags(engine: Engine, sealer: Sealer, record: Record, revision: str) -> dict[
         REVISION: revision,
         CHUNKS: record.chunks,
     }
+    if record.local_only:
+        shown[LOCAL_ONLY] = 1
+    if record.kind == "image":
+        shown[IMAGE] = 1
     if len(namespace) > 1:
         shown[PREFIXES] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
     if engine.settings.time_index == "day":
@@ -201,10 +243,37 @@ def finish(engine: Engine, sealer: Sealer, drafts: Sequence[Draft], head: Head) 
     return points
 
 
-def sparse_vector(sealer: Sealer, names: Sequence[str], weights: Sequence[float]) -> SparseVector:
+def sparse_vector(sealer: Sealer, names: Sequence[str], weights: Sequence[float] | NDArray[np.float64]) -> SparseVector:
     """Keyed ids with weights; terms whose ids collide are added up."""
     indices, inverse = np.unique(sealer.term_ids(names), return_inverse=True)
     return SparseVector(indices, np.bincount(inverse, weights=weights).astype(np.float32))
+
+
+LEARNED = "learned term: "
+"""Before terms that a model weighed: no word or identifier holds a blank, so their ids are none of BM25's."""
+
+_SCALE = "scale of learned term: "
+_SCALE_BITS = 8
+
+
+def learned(
+    engine: Engine, sealer: Sealer, model: Model, weights: Mapping[str, float] | None, *, query: bool = False
+) -> dict[str, SparseVector]:
+    """The vector of a model's weighted terms by its name; none where there are none, or vectors are sealed.
+
+    Where vectors are rotated, each weight is multiplied by a keyed factor of its term, and a query's divided by it:
+    products are what they were, and a text's weights alone no longer tell which text it is.
+    """
+    name = engine.weighted(model)
+    kept = {term: weight for term, weight in (weights or {}).items() if weight != 0}
+    if name is None or not kept:
+        return {}
+    values = np.array(list(kept.values()), np.float64)
+    if engine.settings.vectors == "rotated":
+        share = sealer.term_ids([f"{_SCALE}{term}" for term in kept]) / 2.0**32
+        factors = 2.0 ** (_SCALE_BITS * (share - 0.5))  # from 1/16 to 16
+        values = values / factors if query else values * factors
+    return {name: sparse_vector(sealer, [f"{LEARNED}{term}" for term in kept], values)}
 
 
 def by_document(drafts: Iterable[Draft]) -> dict[str, list[PointId]]:

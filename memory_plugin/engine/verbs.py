@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 
 from memory_plugin import ids
 from memory_plugin.context import pack
 from memory_plugin.engine import add as adding
 from memory_plugin.engine import describe as describing
-from memory_plugin.engine import manage
+from memory_plugin.engine import manage, migration, transitions
+from memory_plugin.engine import migrate as migrating
+from memory_plugin.engine import request as requests
 from memory_plugin.engine import rotate as rotating
-from memory_plugin.engine import search as searching
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
-from memory_plugin.errors import InvalidInputError, StoreClosedError
+from memory_plugin.engine.images import ImageLike, image_entry, require_images
+from memory_plugin.engine.inputs import Questions, model_of, read_file, read_questions
+from memory_plugin.engine.one_space import search_active
+from memory_plugin.errors import StoreClosedError
 from memory_plugin.filters import check
-from memory_plugin.protocols import TokenCounter
+from memory_plugin.protocols import AnyEmbedder, Embedder, TokenCounter
 from memory_plugin.tokens import counter
-from memory_plugin.types import Added, Context, Document, Filter, Json, Metadata, Page, PointId, Record, Results, Scalar
-
-MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdx")
+from memory_plugin.types import (
+    Added,
+    Context,
+    Filter,
+    Json,
+    Metadata,
+    Numbers,
+    Page,
+    PointId,
+    Quantization,
+    Record,
+    Results,
+    Scalar,
+)
 
 
 class Verbs:
@@ -53,13 +67,24 @@ class Verbs:
         time: datetime | None,
         metadata: Metadata | None,
         markdown: bool,
+        local_only: bool,
         progress: adding.Progress | None,
+        vector: Numbers | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         engine = self.engine
         where = ids.namespace(namespace)
         checked = await engine.io.call(
-            entries, items, engine.settings, source=source, time=time, metadata=metadata, markdown=markdown
+            entries,
+            items,
+            engine.settings,
+            source=source,
+            time=time,
+            metadata=metadata,
+            markdown=markdown,
+            local_only=local_only,
+            vector=vector,
+            dimension=engine.manifest.spaces[engine.active.space].dimension,
         )
         return await adding.add(engine, checked, where, progress or adding.silent)
 
@@ -71,12 +96,50 @@ class Verbs:
         source: str | None,
         time: datetime | None,
         metadata: Metadata | None,
+        local_only: bool,
     ) -> Added:
         """See ``MemoryStore.add_file``."""
         document = await self.engine.io.call(
             read_file, path, source, time, metadata, self.engine.settings.max_text_bytes
         )
-        return await self.add(document, namespace, source=None, time=None, metadata=None, markdown=False, progress=None)
+        return await self.add(
+            document,
+            namespace,
+            source=None,
+            time=None,
+            metadata=None,
+            markdown=False,
+            local_only=local_only,
+            progress=None,
+        )
+
+    async def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None,
+        source: str | None,
+        time: datetime | None,
+        metadata: Metadata | None,
+        local_only: bool,
+    ) -> Added:
+        """See ``MemoryStore.add_image``."""
+        engine = self.engine
+        where = ids.namespace(namespace)
+        require_images(engine.active)
+        entry = await engine.io.call(
+            image_entry,
+            engine.active,
+            image,
+            engine.settings,
+            caption=caption,
+            source=source,
+            time=time,
+            metadata=metadata,
+            local_only=local_only,
+        )
+        return await adding.add(engine, [entry], where)
 
     async def search(
         self,
@@ -85,13 +148,14 @@ class Verbs:
         *,
         limit: int,
         filter: Filter | None,
-        legs: searching.Legs,
-        rerank: searching.Rerank,
+        legs: requests.Legs,
+        rerank: requests.Rerank,
         per_document: int | None,
         neighbours: int,
+        vector: Numbers | None = None,
     ) -> Results:
         """See ``MemoryStore.search``."""
-        asked = searching.request(
+        asked = requests.request(
             query,
             namespace,
             limit=limit,
@@ -100,8 +164,9 @@ class Verbs:
             rerank=rerank,
             per_document=per_document,
             neighbours=neighbours,
+            vector=vector,
         )
-        return await searching.search(self.engine, asked)
+        return await search_active(self.engine, asked)
 
     async def context(
         self,
@@ -113,6 +178,7 @@ class Verbs:
         filter: Filter | None,
         neighbours: int,
         encoding: str,
+        vector: Numbers | None = None,
     ) -> Context:
         """See ``MemoryStore.context``."""
         ids.whole(max_tokens, "max_tokens")
@@ -126,11 +192,12 @@ class Verbs:
             rerank="full",
             per_document=None,
             neighbours=neighbours,
+            vector=vector,
         )
         engine = self.engine
         count = self._counters.get(encoding)
         if count is None:
-            count = await engine.io.call(counter, engine.pieces.count, encoding)
+            count = await engine.io.call(counter, engine.private_pieces.count, encoding)
             self._counters[encoding] = count
         return await engine.io.call(pack, found.hits, max_tokens=max_tokens, count=count)
 
@@ -195,9 +262,59 @@ class Verbs:
         """See ``MemoryStore.rotate``."""
         return await rotating.rotate(self.engine, ids.namespace(namespace))
 
-    async def verify(self) -> describing.Verified:
+    async def migrate(
+        self,
+        embedder: AnyEmbedder | str | None,
+        *,
+        questions: Questions | None,
+        floor: float,
+        rate: float | None,
+        batch: int,
+        progress: migration.Tell | None,
+        dry_run: bool,
+        force: bool,
+        quantization: Quantization | None,
+    ) -> migration.Migration:
+        """See ``MemoryStore.migrate``."""
+        engine = self.engine
+        asked = await engine.io.call(read_questions, questions)
+        plan = migrating.plan(asked, floor=floor, rate=rate, batch=batch, tell=progress, force=force)
+        model = (
+            None if embedder is None else await engine.io.call(model_of, embedder, allow_network=engine.allow_network)
+        )
+        return await migrating.run(engine, model, plan, quantization=quantization, dry_run=dry_run)
+
+    async def rollback(
+        self, embedder: AnyEmbedder | str | None, *, rate: float | None, batch: int
+    ) -> migration.Migration:
+        """See ``MemoryStore.rollback``."""
+        engine = self.engine
+        model = (
+            None if embedder is None else await engine.io.call(model_of, embedder, allow_network=engine.allow_network)
+        )
+        return await migrating.rollback(engine, model, migrating.plan(rate=rate, batch=batch))
+
+    async def _named(self, embedder: AnyEmbedder | str | None) -> Embedder | None:
+        engine = self.engine
+        if embedder is None:
+            return None
+        return await engine.io.call(model_of, embedder, allow_network=engine.allow_network)
+
+    async def finish(self) -> int | None:
+        """See ``MemoryStore.finish``."""
+        return await self.engine.io.uninterrupted(transitions.drop_previous(self.engine))
+
+    async def abandon(self) -> int | None:
+        """See ``MemoryStore.abandon``."""
+        return await self.engine.io.uninterrupted(transitions.drop_target(self.engine))
+
+    async def migration(self) -> migration.Pending | None:
+        """See ``MemoryStore.migration``."""
+        return await transitions.pending(self.engine)
+
+    async def verify(self, *, model: bool) -> describing.Verified:
         """See ``MemoryStore.verify``."""
-        return await describing.verify(self.engine)
+        return await describing.verify(self.engine, model=model)
 
     async def describe(self) -> dict[str, Json]:
         """See ``MemoryStore.describe``."""
@@ -213,38 +330,3 @@ class Verbs:
 def _check(filter_: Filter | None) -> None:
     if filter_ is not None:
         check(filter_)
-
-
-def read_file(
-    path: object, source: str | None, time: datetime | None, metadata: Metadata | None, limit: int
-) -> Document:
-    """A text file as a document: its path names it, its date is when it was written.
-
-    Raises:
-        InvalidInputError: There is no such file, it is too large, or it is not UTF-8 text.
-    """
-    if not isinstance(path, str | os.PathLike) or "\x00" in os.fspath(path):
-        raise InvalidInputError(f"add_file takes the path of a file, not {path!r:.80}")
-    path = Path(path)
-    try:
-        found = path.stat()
-        if found.st_size > limit:
-            raise InvalidInputError(f"{path} is {found.st_size:,} bytes long; at most {limit:,} are accepted")
-        text = path.read_bytes().decode("utf-8-sig")
-        modified = None if time is not None else datetime.fromtimestamp(found.st_mtime, UTC)
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{path} is not UTF-8 text (byte {error.start}): convert it to text first") from error
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (OverflowError, ValueError) as error:
-        raise InvalidInputError(f"{path} was written at a time that no calendar has: give time=") from error
-    if "\x00" in text:
-        raise InvalidInputError(f"{path} holds NUL bytes: it is no text")
-    return Document(
-        text=text,
-        source=source if source is not None else path.as_posix(),
-        time=time,
-        metadata=metadata if metadata is not None else {},
-        markdown=path.suffix.lower() in MARKDOWN_SUFFIXES,
-        modified=modified,
-    )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from memory_plugin.errors import InvalidInputError
-from memory_plugin.index.validate import check_key
+from memory_plugin.index.layout import check_key
 from memory_plugin.types import And, AnyOf, Filter, HasKey, HasVector, Not, Or, Range, Scalar, TimeRange
 
 C = TypeVar("C")
@@ -51,14 +51,6 @@ def _compile(where: Filter, dialect: Dialect[C], depth: int) -> C:
     if depth > MAX_DEPTH:
         raise InvalidInputError(f"a filter may be nested {MAX_DEPTH} deep")
     match where:
-        case AnyOf(key, values):
-            return _any_of(check_key(key), values, dialect)
-        case Range():
-            return _between(where, dialect)
-        case HasVector(name):
-            return dialect.has_vector(check_key(name))
-        case HasKey(key):
-            return dialect.group(must_not=[dialect.lacks(check_key(key))])
         case And(parts):
             return dialect.group(must=[_compile(part, dialect, depth + 1) for part in parts])
         case Or(()):
@@ -67,6 +59,19 @@ def _compile(where: Filter, dialect: Dialect[C], depth: int) -> C:
             return dialect.group(should=[_compile(part, dialect, depth + 1) for part in parts])
         case Not(part):
             return dialect.group(must_not=[_compile(part, dialect, depth + 1)])
+    return _leaf(where, dialect)
+
+
+def _leaf(where: Filter, dialect: Dialect[C]) -> C:
+    match where:
+        case AnyOf(key, values):
+            return _any_of(check_key(key), values, dialect)
+        case Range():
+            return _between(where, dialect)
+        case HasVector(name):
+            return dialect.has_vector(check_key(name))
+        case HasKey(key):
+            return dialect.group(must_not=[dialect.lacks(check_key(key))])
         case TimeRange():
             raise InvalidInputError("a TimeRange must become a Range over day numbers before it reaches an index")
     raise InvalidInputError(f"{type(where).__name__} is no filter")

@@ -4,8 +4,8 @@ What the engine leaves to its user is done here: a write is acknowledged once it
 owner at a time, a forked child cannot use it or harm it, a killed process leaves nothing that stops the next one, and a
 full disk is an error instead of a killed process.
 
-No HNSW graph: 4 bit Turbo quantization with rescoring finds what an exact search finds, in a millisecond up to some
-300,000 points.  Beyond that, use a server.
+No HNSW graph: 4 bit Turbo quantization with rescoring finds what an exact search finds, in a millisecond or two up to
+some 300,000 points.  Beyond that, use a server.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ import qdrant_edge as qe
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.flow import IO
 from memory_plugin.index import edge_codec as codec
+from memory_plugin.index import edge_repair as repair
+from memory_plugin.index import edge_schema as schema
 from memory_plugin.index.edge_files import PROVIDER, RESERVE_BYTES, SMALL_RESERVE_BYTES, disk_usage
 from memory_plugin.index.edge_shard import DURABILITIES, Durability, ShardDirectory
+from memory_plugin.index.layout import Layout, described
 from memory_plugin.index.validate import (
-    Layout,
     by_frequency,
     check_ids,
     check_indexed,
     check_limit,
     check_payload,
     check_points,
+    check_vectors,
 )
 from memory_plugin.types import Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
@@ -48,6 +51,8 @@ class EdgeIndex:
             ``"process"``: it survives the process being killed, not a power cut.
         search_threads: Threads of the engine's own that read segments.
     """
+
+    leaves_machine = False
 
     def __init__(
         self, path: str | os.PathLike[str], *, durability: Durability = "disk", search_threads: int = 2
@@ -124,8 +129,60 @@ class EdgeIndex:
             IndexUnavailableError: There is a store already, the directory cannot be written, or the disk is full.
             StoreLockedError: Another process has it open.
         """
-        layout = Layout(dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant)
+        layout = Layout(
+            dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant, tuple(weighted), quantization
+        )
         await io.call(self._shard.create, layout, manifest)
+
+    async def add_vectors(self, io: IO, /, *, dense: Mapping[str, int], weighted: Sequence[str] = ()) -> None:
+        """Give the store further vectors, which no point has yet.
+
+        Raises:
+            InvalidInputError: A vector of that name has another dimension or kind.
+        """
+        await io.call(schema.add_vectors, self._shard, dense, weighted)
+
+    async def drop_vectors(self, io: IO, names: Sequence[str], /) -> None:
+        """Take vectors away; on return no file holds them.
+
+        Files that held them are removed, not overwritten: what a file system keeps of a removed file is beyond this.
+        Some 0.2 s and 70 MB of log are written to push them out of the log.
+
+        Raises:
+            InvalidInputError: They are all that the store has.
+        """
+        await io.call(schema.drop_vectors, self._shard, names)
+
+    async def update_vectors(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the vectors given of points that exist, in one log record; payloads are not looked at.
+
+        Raises:
+            InvalidInputError: A vector cannot be stored, or there is too much for one call; nothing was written.
+        """
+        await io.call(self._update_vectors, points)
+
+    async def update_payloads(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the payload keys given of points that exist, a log record each; vectors are not looked at.
+
+        Raises:
+            InvalidInputError: A payload cannot be stored; nothing was written.
+        """
+        await io.call(self._update_payloads, points)
+
+    async def drop_payload(self, io: IO, keys: Sequence[str], /) -> None:
+        """Take payload keys away; segments and log are written anew, so that on return no file holds them."""
+        await io.call(schema.drop_payload, self._shard, keys)
+
+    async def quantize(self, io: IO, quantization: Quantization, /) -> None:
+        """Change how dense vectors are kept for the first pass; calls wait, some 0.05 s per 1000 points.
+
+        ``int8``: what is written later is compared in full until the next ``settle``.
+        """
+        await io.call(schema.quantize, self._shard, quantization)
+
+    async def settle(self, io: IO, /) -> None:
+        """Quantize what was added and filled later; at once where there is nothing to do."""
+        await io.call(schema.settle, self._shard)
 
     async def write_manifest(self, io: IO, manifest: Mapping[str, Json], /) -> None:
         """Replace the manifest: after a crash there is the old one or the new one."""
@@ -200,6 +257,34 @@ class EdgeIndex:
                 operation = qe.UpdateOperation.upsert_points([codec.to_point(point) for point in checked])
                 self._shard.write(opened, operation, RESERVE_BYTES + 3 * size)
 
+    def _update_vectors(self, points: Sequence[Point]) -> None:
+        with self._shard.using() as opened:
+            checked = [point for point in check_vectors(opened.layout, points) if point.dense or point.sparse]
+            if not checked:
+                return
+            # The engine would apply what it can and fail for those that are not there: no deletion may come between.
+            with self._shard.writing(opened, RESERVE_BYTES + 3 * codec.call_bytes(checked)):
+                records = opened.shard.retrieve([point.id for point in checked], with_payload=False, with_vector=False)
+                there = {str(record.id) for record in records}
+                found = [codec.to_vectors(point) for point in checked if point.id in there]
+                if found:
+                    opened.shard.update(qe.UpdateOperation.update_vectors(found))
+
+    def _update_payloads(self, points: Sequence[Point]) -> None:
+        with self._shard.using() as opened:
+            check_ids([point.id for point in points])
+            checked = [(point.id, found) for point in points if (found := check_payload(point.payload))]
+            size = sum(len(str(payload)) for _, payload in checked)
+            if not checked:
+                return
+            # The engine fails for those that are not there: no deletion may come between.
+            with self._shard.writing(opened, RESERVE_BYTES + 3 * size):
+                records = opened.shard.retrieve([point for point, _ in checked], with_payload=False, with_vector=False)
+                there = {str(record.id) for record in records}
+                for point, payload in checked:
+                    if point in there:
+                        opened.shard.update(qe.UpdateOperation.set_payload([point], payload))
+
     def _set_payload(self, payload: Mapping[str, Json], where: Filter) -> None:
         with self._shard.using() as opened:
             checked, condition = check_payload(payload), codec.to_filter(where)
@@ -270,12 +355,10 @@ class EdgeIndex:
             info = opened.shard.info()
             allocated, apparent = disk_usage(self._path)
             log, _ = disk_usage(self._shard.shard_path / "wal")
-            quantization = f"turbo 4 bit, rescored, oversampling {codec.OVERSAMPLING:g}"
-            vectors: dict[str, Json] = {
-                name: {"kind": "dense", "dimension": size, "distance": "cosine", "quantization": quantization}
-                for name, size in opened.layout.dense.items()
-            }
-            vectors |= {name: {"kind": "sparse", "modifier": "idf"} for name in opened.layout.sparse}
+            vectors = described(opened.layout)
+            quantized = repair.quantized(self._shard.shard_path)
+            for name in opened.layout.dense:
+                vectors[name]["quantized"] = quantized.get(name, False)
             return {
                 "engine": self.name,
                 "points": info.points_count,
@@ -283,7 +366,8 @@ class EdgeIndex:
                 "bytes_apparent": apparent,
                 "wal_bytes": log,
                 "segments": info.segments_count,
-                "vectors": vectors,
+                "vectors": dict(vectors),
+                "quantization": opened.layout.quantization,
                 "hnsw": False,
                 "durability": self._durability,
                 "search_threads": self._threads,

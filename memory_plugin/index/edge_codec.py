@@ -14,30 +14,67 @@ import qdrant_edge as qe
 from memory_plugin.errors import IndexUnavailableError, InvalidInputError, MemoryPluginError, StoreClosedError
 from memory_plugin.index.compiler import compile_filter
 from memory_plugin.index.edge_files import MIB, PROVIDER, disk_full, locked
-from memory_plugin.index.validate import Checked, Layout, check_key, check_leg
-from memory_plugin.types import Filter, LegQuery, Point, SparseVector, Vector
+from memory_plugin.index.layout import OVERSAMPLING, Layout, check_key
+from memory_plugin.index.validate import Checked, check_leg
+from memory_plugin.types import Filter, LegQuery, Point, Quantization, SparseVector, Vector
 
-# Above what any disk holds, in KiB: no HNSW graph is ever built.
+# Above what any disk holds, in KiB: a segment is never "indexed".
 NEVER = 2**40
-OVERSAMPLING = 3.0
 # One call is one log record, whose length the engine counts in 32 bits; what is longer encoded stays below.
 MAX_CALL_BYTES = 512 * MIB
 
 
 def config(layout: Layout, search_threads: int) -> qe.EdgeConfig:
-    """How a shard is made and loaded: 4 bit Turbo quantization beside the full vectors, WAL on, no graph."""
+    """How a shard is made and loaded: quantized vectors beside the full ones, WAL on, no graph.
+
+    ``int8`` is applied by the engine only to a segment that it "indexes", so there it indexes at once, with a graph of
+    no links.  ``none`` asks for int8 and never indexes, since the engine takes None for "as before".
+    """
     return qe.EdgeConfig(
         vectors={
             name: qe.EdgeVectorParams(size=size, distance=qe.Distance.Cosine) for name, size in layout.dense.items()
         },
-        sparse_vectors={name: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf) for name in layout.sparse},
-        quantization_config=qe.TurboQuantQuantizationConfig(bits=qe.TurboQuantBitSize.Bits4),
+        sparse_vectors={name: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf) for name in layout.sparse}
+        | {name: qe.EdgeSparseVectorParams() for name in layout.weighted},
+        quantization_config=_quantization(layout.quantization),
+        hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=1),
         # Rewrite a segment as soon as anything in it was deleted.
         optimizers=qe.EdgeOptimizersConfig(
-            deleted_threshold=0.0001, vacuum_min_vector_number=1, indexing_threshold=NEVER
+            deleted_threshold=0.0001,
+            vacuum_min_vector_number=1,
+            indexing_threshold=1 if layout.quantization == "int8" else NEVER,
         ),
         max_search_threads=search_threads,
     )
+
+
+def _quantization(quantization: Quantization) -> Any:
+    match quantization:
+        case "turbo4":
+            return qe.TurboQuantQuantizationConfig(bits=qe.TurboQuantBitSize.Bits4)
+        case "turbo2":
+            return qe.TurboQuantQuantizationConfig(bits=qe.TurboQuantBitSize.Bits2)
+        case "binary":
+            return qe.BinaryQuantizationConfig()
+        case "int8" | "none":
+            return qe.ScalarQuantizationConfig(type=qe.ScalarType.Int8, quantile=0.99)
+
+
+def add_operations(layout: Layout, names: Sequence[str]) -> list[qe.UpdateOperation]:
+    """Make those vectors of the layout, empty, whatever was left of others of their names."""
+    operations: list[qe.UpdateOperation] = []
+    for name in names:
+        operations.append(qe.UpdateOperation.delete_vector_name(name))
+        if name in layout.dense:
+            operations.append(qe.UpdateOperation.create_dense_vector(name, layout.dense[name], qe.Distance.Cosine))
+        else:
+            operations.append(qe.UpdateOperation.create_sparse_vector(name))
+    return operations
+
+
+def no_operation(size: int) -> qe.UpdateOperation:
+    """One that changes nothing, whose log record has ``size`` bytes and more."""
+    return qe.UpdateOperation.set_payload_by_filter(qe.Filter(must=[qe.HasIdCondition(set())]), {"_": "0" * size})
 
 
 def index_operations(layout: Layout) -> list[qe.UpdateOperation]:
@@ -75,10 +112,19 @@ def to_filter(where: Filter) -> qe.Filter:
 
 def to_point(point: Checked) -> qe.Point:
     """A checked point as the engine takes it."""
+    return qe.Point(point.id, _vectors(point), cast("dict[str, Any]", point.payload))
+
+
+def _vectors(point: Checked) -> dict[str, Any]:
     vectors: dict[str, Any] = {name: row.tolist() for name, row in point.dense.items()}
     for name, (indices, values) in point.sparse.items():
         vectors[name] = qe.SparseVector(indices, values)
-    return qe.Point(point.id, vectors, cast("dict[str, Any]", point.payload))
+    return vectors
+
+
+def to_vectors(point: Checked) -> qe.PointVectors:
+    """A checked point's vectors as the engine takes them alone."""
+    return qe.PointVectors(point.id, _vectors(point))
 
 
 def call_bytes(points: Sequence[Checked]) -> int:
@@ -114,10 +160,12 @@ def to_request(layout: Layout, leg: LegQuery) -> qe.QueryRequest | None:
         if not vector[0]:
             return None
         query = qe.SparseVector(*vector)
-        params = None if corpus is None else qe.SearchParams(idf=qe.IdfParams(corpus=corpus))
+        counted = corpus is not None and leg.using in layout.sparse
+        params = qe.SearchParams(idf=qe.IdfParams(corpus=corpus)) if counted else None
     else:
         query = vector.tolist()
-        params = qe.SearchParams(quantization=qe.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING))
+        oversampling = OVERSAMPLING[layout.quantization]
+        params = qe.SearchParams(quantization=qe.QuantizationSearchParams(rescore=True, oversampling=oversampling))
     return qe.QueryRequest(
         limit=leg.limit,
         query=qe.Query.Nearest(query, using=leg.using),

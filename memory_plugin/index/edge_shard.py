@@ -9,53 +9,24 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, TypeAlias
 from weakref import WeakSet
 
 import qdrant_edge as qe
 
-from memory_plugin.errors import ForkedStoreError, IndexUnavailableError, StoreClosedError
+from memory_plugin.errors import ForkedStoreError, IndexUnavailableError
 from memory_plugin.index import edge_codec as codec
 from memory_plugin.index import edge_files as files
+from memory_plugin.index import edge_repair as repair
 from memory_plugin.index.edge_files import PROVIDER, RESERVE_BYTES, SMALL_RESERVE_BYTES
-from memory_plugin.index.validate import Layout, pack_manifest, unpack_manifest
+from memory_plugin.index.edge_gate import Gate
+from memory_plugin.index.layout import Layout, pack_manifest, unpack_manifest
 from memory_plugin.types import Json
 
 Durability: TypeAlias = Literal["disk", "flush", "process"]
 DURABILITIES: tuple[Durability, ...] = ("disk", "flush", "process")
-
-
-class _Gate:
-    """Counts the calls that are inside; shutting it waits for them and lets no more in."""
-
-    def __init__(self, store: Path) -> None:
-        self._store = store
-        self._condition = threading.Condition()
-        self._inside = 0
-        self._shut = False
-
-    def __enter__(self) -> None:
-        with self._condition:
-            if self._shut:
-                raise StoreClosedError(f"the store at {self._store} was closed")
-            self._inside += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._condition:
-            self._inside -= 1
-            self._condition.notify_all()
-
-    def shut(self) -> bool:
-        """Whether this call was the one that shut it."""
-        with self._condition:
-            first, self._shut = not self._shut, True
-            self._condition.wait_for(lambda: self._inside == 0)
-            return first
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +55,14 @@ class ShardDirectory:
         self._durability = durability
         self._threads = search_threads
         self._pid = os.getpid()
-        self._gate = _Gate(path)
+        self._gate = Gate(path)
         self._opening = threading.Lock()
         self._writing = threading.Lock()
         self._opened: Opened | None = None
         _LIVE.add(self)
 
     @contextmanager
-    def _entered(self) -> Iterator[None]:
+    def _entered(self, *, alone: bool = False) -> Iterator[None]:
         # Before any lock: a thread that the fork did not copy may have held it.
         if os.getpid() != self._pid:
             raise ForkedStoreError(
@@ -99,12 +70,15 @@ class ShardDirectory:
                 "open it after the fork (gunicorn: no preload; multiprocessing: start method 'spawn')",
                 provider=PROVIDER,
             )
-        with self._gate, codec.mapped(self.path):
+        with self._gate.alone() if alone else self._gate, codec.mapped(self.path):
             yield
 
     @contextmanager
-    def using(self) -> Iterator[Opened]:
+    def using(self, *, alone: bool = False) -> Iterator[Opened]:
         """The open shard, opened and locked by the first who asks; it stays open meanwhile.
+
+        Args:
+            alone: Wait until no other call is inside, and let none in until this one is out.
 
         Raises:
             ForkedStoreError: This is a child of the process that made this object.
@@ -112,7 +86,7 @@ class ShardDirectory:
             StoreLockedError: Somebody else has it.
             IndexUnavailableError: There is no store, or the engine failed.
         """
-        with self._entered():
+        with self._entered(alone=alone):
             opened = self._open()
             if opened is None:
                 raise IndexUnavailableError(f"there is no store at {self.path}: create it first", provider=PROVIDER)
@@ -138,7 +112,11 @@ class ShardDirectory:
     def _load(self, lock: files.LockFile, layout: Layout) -> Opened:
         files.clear_leftovers(self.shard_path)
         files.require_room(self.path, SMALL_RESERVE_BYTES)
+        repair.remove_unknown(self.shard_path, layout.vectors)
         shard = qe.EdgeShard.load(str(self.shard_path), codec.config(layout, self._threads))
+        # What the log knows of a change that was cut short is there again.
+        for name in repair.vectors(self.shard_path) - set(layout.vectors):
+            shard.update(qe.UpdateOperation.delete_vector_name(name))
         return Opened(shard, lock, files.Wal(self.shard_path / "wal"), layout)
 
     def read_manifest(self) -> dict[str, Json] | None:
@@ -232,12 +210,12 @@ class ShardDirectory:
         files.abandon_descriptors(self.shard_path / "wal")
         opened.lock.abandon()
 
-    def write(self, opened: Opened, operation: qe.UpdateOperation, room: int) -> None:
-        """Apply one operation, one log record, and return when it is durable.
+    @contextmanager
+    def writing(self, opened: Opened, room: int) -> Iterator[None]:
+        """Be the only writer; on leaving, what was written is durable.
 
         Args:
             opened: From ``using``.
-            operation: The engine's.
             room: Bytes that must be free on the disk.
 
         Raises:
@@ -245,7 +223,7 @@ class ShardDirectory:
         """
         with self._writing:
             files.require_room(self.path, room)
-            opened.shard.update(operation)
+            yield
             if self._durability == "flush" or (self._durability == "disk" and sys.platform != "linux"):
                 opened.shard.flush()
                 return
@@ -254,11 +232,46 @@ class ShardDirectory:
             if opened.wal.long():
                 opened.shard.flush()
 
+    def write(self, opened: Opened, operation: qe.UpdateOperation, room: int) -> None:
+        """Apply one operation, one log record, and return when it is durable: see ``writing``."""
+        with self.writing(opened, room):
+            opened.shard.update(operation)
+
     def write_manifest(self, manifest: Mapping[str, Json]) -> None:
         """Replace the manifest in one step."""
-        with self.using() as opened, self._writing:
+        with self.using(), self._writing:
             files.require_room(self.path, SMALL_RESERVE_BYTES)
-            files.write_durably(self.manifest_path, pack_manifest(opened.layout, manifest))
+            layout, _ = self._manifest()
+            files.write_durably(self.manifest_path, pack_manifest(layout, manifest))
+
+    # ── for changes of the layout; only inside ``writing`` or alone ──────────────────────────────────
+
+    @property
+    def layout(self) -> Layout:
+        """As it is now; what ``using`` gave may be older."""
+        assert self._opened is not None
+        return self._opened.layout
+
+    def put_layout(self, layout: Layout) -> None:
+        """Replace the layout in one step, the caller's manifest unchanged."""
+        assert self._opened is not None
+        _, manifest = self._manifest()
+        files.write_durably(self.manifest_path, pack_manifest(layout, manifest))
+        self._opened = replace(self._opened, layout=layout)
+
+    def reload(self) -> Opened:
+        """Close the shard and load it by its layout; only while alone.  If that fails, the next call opens it."""
+        opened = self._opened
+        assert opened is not None
+        try:
+            opened.shard.flush()
+            opened.shard.close()
+            self._opened = self._load(opened.lock, opened.layout)
+        except BaseException:
+            self._opened = None
+            opened.lock.release()
+            raise
+        return self._opened
 
 
 _LIVE: WeakSet[ShardDirectory] = WeakSet()

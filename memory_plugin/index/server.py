@@ -7,42 +7,31 @@ never seen, and a rebuilt one can take its place in one step.  The manifest is t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import Any, Literal
 
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
-from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
-from qdrant_client.local.qdrant_local import QdrantLocal
+from qdrant_client import models
 
-from memory_plugin.errors import (
-    IndexUnavailableError,
-    ManifestMismatchError,
-    MemoryPluginError,
-    StoreClosedError,
-)
+from memory_plugin.errors import IndexUnavailableError
 from memory_plugin.flow import IO
 from memory_plugin.index import server_codec as codec
+from memory_plugin.index.layout import Layout, check_key, check_quantization, described
 from memory_plugin.index.server_codec import PROVIDER
+from memory_plugin.index.server_collection import Client, ServerCollection
 from memory_plugin.index.validate import (
-    Layout,
     by_frequency,
     check_ids,
     check_indexed,
-    check_key,
     check_limit,
     check_payload,
     check_points,
-    pack_manifest,
-    unpack_manifest,
+    check_vectors,
 )
+from memory_plugin.network import is_loopback
 from memory_plugin.types import And, Filter, Json, LegQuery, Point, PointId, Quantization, Scored
 
-Client: TypeAlias = QdrantClient | AsyncQdrantClient
-# The first whose sparse search takes the term statistics of one subject's points.
-OLDEST_SERVER = (1, 19)
-# Metadata is merged key by key, so the manifest is one text under one key: replaced whole or not at all.
-_METADATA_KEY = "memory_plugin"
+# How often vectors are sent again when points that they name are deleted meanwhile.
+_ATTEMPTS = 5
 
 
 class ServerIndex:
@@ -72,20 +61,13 @@ class ServerIndex:
         Raises:
             InvalidInputError: The collection's name cannot be used.
         """
-        self._client: Any = client
-        self._name = check_key(collection)
+        self._collection = ServerCollection(client, check_key(collection))
         self._cluster = {
             "replication_factor": replication_factor,
             "shard_number": shard_number,
             "write_consistency_factor": write_consistency_factor,
         }
         self._owns_client = owns_client
-        # The client's local mode is a test double: it has no payload indexes, quantization or server
-        # version, and warns when it is asked for them.
-        self._local = isinstance(client._client, QdrantLocal | AsyncQdrantLocal)
-        self._server: str | None = None
-        self._known: Layout | None = None
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"ServerIndex({self.location!r})"
@@ -93,9 +75,7 @@ class ServerIndex:
     @property
     def name(self) -> str:
         """The engine and its version, the client's until the server was asked."""
-        if self._local:
-            return f"qdrant-client {version('qdrant-client')} local mode"
-        return f"qdrant {self._server}" if self._server else f"qdrant-client {version('qdrant-client')}"
+        return self._collection.engine
 
     @property
     def exclusive(self) -> bool:
@@ -105,12 +85,12 @@ class ServerIndex:
     @property
     def location(self) -> str:
         """Address and collection, without credentials."""
-        options = self._client.init_options
-        place = options.get("location") or options.get("path") or options.get("host") or "localhost"
-        if options.get("url") or "://" in str(place):
-            parts = urlsplit(str(options.get("url") or place))
-            place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        return f"{place}/{self._name}"
+        return self._collection.location
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether the server is another machine."""
+        return not self._collection.local and not is_loopback(self.location)
 
     async def read_manifest(self, io: IO, /) -> dict[str, Json] | None:
         """The manifest, or None where there is no collection of that name.
@@ -119,11 +99,8 @@ class ServerIndex:
             ManifestMismatchError: The collection was not made by this library.
             IndexUnavailableError: The server does not answer, or is older than 1.19.
         """
-        await self._check_version(io)
-        if not await self._call(io, "collection_exists", collection_name=self._name):
-            return None
-        self._known, manifest = await self._read(io)
-        return manifest
+        found = await self._collection.read(io)
+        return None if found is None else found[1]
 
     async def create(
         self,
@@ -145,35 +122,130 @@ class ServerIndex:
             InvalidInputError: A name or dimension cannot be used, or the manifest is not JSON.
             IndexUnavailableError: There is a collection of that name, or the server refuses or is too old.
         """
-        layout = Layout(dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant)
-        metadata = {_METADATA_KEY: pack_manifest(layout, manifest)}
-        await self._check_version(io)
-        if await self._call(io, "collection_exists", collection_name=self._name):
+        layout = Layout(
+            dict(dense), tuple(sparse), tuple(keywords), tuple(integers), tenant, tuple(weighted), quantization
+        )
+        metadata = self._collection.metadata(layout, manifest)
+        await self._collection.check_version(io)
+        if await self._collection.call(io, "collection_exists", collection_name=self._collection.name):
             raise IndexUnavailableError(f"there is a collection at {self.location} already", provider=PROVIDER)
-        physical = f"{self._name}__v1"
-        if await self._call(io, "collection_exists", collection_name=physical):
+        name = self._collection.name
+        physical = f"{name}__v1"
+        if await self._collection.call(io, "collection_exists", collection_name=physical):
             await self._discard_unborn(io, physical)
         settings = codec.collection_settings(layout)
-        await self._call(
+        await self._collection.call(
             io, "create_collection", collection_name=physical, metadata=metadata, **settings, **self._cluster
         )
-        if not self._local:
+        if not self._collection.local:
             for key, schema in codec.payload_schemas(layout).items():
-                await self._call(
+                await self._collection.call(
                     io, "create_payload_index", collection_name=physical, field_name=key, field_schema=schema, wait=True
                 )
-        alias = models.CreateAlias(collection_name=physical, alias_name=self._name)
+        alias = models.CreateAlias(collection_name=physical, alias_name=name)
         operations = [models.CreateAliasOperation(create_alias=alias)]
-        await self._call(io, "update_collection_aliases", change_aliases_operations=operations)
-        self._known = layout
+        await self._collection.call(io, "update_collection_aliases", change_aliases_operations=operations)
+        self._collection.made(layout)
 
     async def write_manifest(self, io: IO, manifest: Mapping[str, Json], /) -> None:
         """Replace the manifest in one step."""
-        text = pack_manifest(await self._layout(io), manifest)
-        aliases = await self._call(io, "get_aliases")
-        behind = [alias.collection_name for alias in aliases.aliases if alias.alias_name == self._name]
-        target = behind[0] if behind else self._name
-        await self._call(io, "update_collection", collection_name=target, metadata={_METADATA_KEY: text})
+        layout, _ = await self._collection.current(io)
+        await self._collection.update(io, metadata=self._collection.metadata(layout, manifest))
+
+    async def add_vectors(self, io: IO, /, *, dense: Mapping[str, int], weighted: Sequence[str] = ()) -> None:
+        """Give the collection further vectors, which no point has yet.
+
+        Raises:
+            InvalidInputError: A vector of that name has another dimension or kind.
+        """
+        before, _ = await self._collection.current(io)
+        layout = before.with_vectors(dense, weighted)
+        for name in layout.vectors:
+            if name not in before.vectors:
+                settings = codec.vector_settings(layout, name)
+                await self._collection.write(io, "create_vector_name", vector_name=name, vector_name_config=settings)
+        await self._collection.current(io)
+
+    async def drop_vectors(self, io: IO, names: Sequence[str], /) -> None:
+        """Take vectors away; the server removes their files, and later what its log holds of them.
+
+        Raises:
+            InvalidInputError: They are all that the collection has.
+        """
+        layout, _ = await self._collection.current(io)
+        gone = {check_key(name) for name in names}.intersection(layout.vectors)
+        layout.without(gone)
+        for name in sorted(gone):
+            await self._collection.write(io, "delete_vector_name", vector_name=name)
+        await self._collection.current(io)
+
+    async def update_vectors(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the vectors given of points that exist, in one request; payloads are not looked at.
+
+        Raises:
+            InvalidInputError: A vector cannot be stored; nothing was sent.
+            IndexUnavailableError: Points kept disappearing between being looked for and being written.
+        """
+        layout = await self._collection.layout(io, {name for point in points for name in point.vectors})
+        checked = [point for point in check_vectors(layout, points) if point.dense or point.sparse]
+        for last in (False,) * _ATTEMPTS + (True,):
+            found = await self.fetch(io, [point.id for point in checked], payload=[])
+            there = {point.id for point in found}
+            vectors = [codec.to_vectors(point) for point in checked if point.id in there]
+            try:
+                if vectors:
+                    await self._collection.write(io, "update_vectors", points=vectors)
+                return
+            except IndexUnavailableError as error:
+                # Somebody deleted a point meanwhile; the server has applied the others.
+                if last or not codec.is_absent_point(error):
+                    raise
+
+    async def update_payloads(self, io: IO, points: Sequence[Point], /) -> None:
+        """Set the payload keys given of points that exist, in one request; vectors are not looked at.
+
+        Raises:
+            InvalidInputError: A payload cannot be stored; nothing was sent.
+        """
+        check_ids([point.id for point in points])
+        operations = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(payload=payload, filter=codec.to_filter_of(point.id))
+            )
+            for point in points
+            if (payload := check_payload(point.payload))
+        ]
+        await self._collection.layout(io)
+        if operations:
+            await self._collection.write(io, "batch_update_points", update_operations=operations)
+
+    async def drop_payload(self, io: IO, keys: Sequence[str], /) -> None:
+        """Take payload keys away, in one request; the server removes their bytes when it next writes its segments."""
+        wanted = [check_key(key) for key in keys]
+        await self._collection.layout(io)
+        if wanted:
+            await self._collection.write(io, "delete_payload", keys=wanted, points=models.Filter())
+
+    async def quantize(self, io: IO, quantization: Quantization, /) -> None:
+        """Change how dense vectors are kept for the first pass, and wait until the server has computed it."""
+        check_quantization(quantization)
+        layout, manifest = await self._collection.current(io)
+        settings: dict[str, Any] = {
+            "metadata": self._collection.metadata(replace(layout, quantization=quantization), manifest)
+        }
+        if not self._collection.local:
+            settings["quantization_config"] = codec.quantization_update(quantization)
+        await self._collection.update(io, **settings)
+        await self.settle(io)
+
+    async def settle(self, io: IO, /) -> None:
+        """Wait until the server has quantized and linked what it has; it does so by itself.
+
+        Raises:
+            IndexUnavailableError: The server says that it cannot, or has not finished within an hour.
+        """
+        await self._collection.current(io)
+        await self._collection.settled(io)
 
     async def upsert(self, io: IO, points: Sequence[Point], /) -> None:
         """Write points in one request, applied on return; of two points with one id the later stays.
@@ -181,32 +253,31 @@ class ServerIndex:
         Raises:
             InvalidInputError: A point cannot be stored; nothing was sent.
         """
-        checked = check_points(await self._layout(io), points)
+        layout = await self._collection.layout(io, {name for point in points for name in point.vectors})
+        checked = check_points(layout, points)
         if checked:
             structs = [codec.to_point(point) for point in checked]
-            await self._call(io, "upsert", collection_name=self._name, points=structs, wait=True)
+            await self._collection.write(io, "upsert", points=structs)
 
     async def set_payload(self, io: IO, payload: Mapping[str, Json], /, *, where: Filter) -> None:
         """Set payload keys of all matching points, in one request."""
         checked, condition = check_payload(payload), codec.to_filter(where)
-        await self._layout(io)
+        await self._collection.layout(io)
         if checked:
-            await self._call(
-                io, "set_payload", collection_name=self._name, payload=checked, points=condition, wait=True
-            )
+            await self._collection.write(io, "set_payload", payload=checked, points=condition)
 
     async def fetch(
         self, io: IO, ids: Sequence[PointId], /, *, payload: Sequence[str] | Literal[True], vectors: bool = False
     ) -> list[Point]:
         """Those of the points that exist, in the order asked; dense vectors have unit length."""
         wanted, selector = check_ids(ids), codec.to_selector(payload)
-        await self._layout(io)
+        await self._collection.layout(io)
         if not wanted:
             return []
-        records = await self._call(
+        records = await self._collection.call(
             io,
             "retrieve",
-            collection_name=self._name,
+            collection_name=self._collection.name,
             ids=list(dict.fromkeys(wanted)),
             with_payload=selector,
             with_vectors=vectors,
@@ -216,12 +287,14 @@ class ServerIndex:
 
     async def search(self, io: IO, legs: Sequence[LegQuery], /) -> list[list[Scored]]:
         """All legs in one request, ids and scores only."""
-        layout = await self._layout(io)
-        requests = [codec.to_request(layout, leg, quantized=not self._local) for leg in legs]
+        layout = await self._collection.layout(io, {leg.using for leg in legs})
+        requests = [codec.to_request(layout, leg, quantized=not self._collection.local) for leg in legs]
         asked = [request for request in requests if request is not None]
         found: list[Any] = []
         if asked:
-            found = await self._call(io, "query_batch_points", collection_name=self._name, requests=asked)
+            found = await self._collection.call(
+                io, "query_batch_points", collection_name=self._collection.name, requests=asked
+            )
         answers = iter(found)
         return [
             [] if request is None else [Scored(str(point.id), point.score) for point in next(answers).points]
@@ -246,25 +319,27 @@ class ServerIndex:
             "with_payload": codec.to_selector(payload),
             "with_vectors": False,
         }
-        await self._layout(io)
-        records, following = await self._call(io, "scroll", collection_name=self._name, **request)
+        await self._collection.layout(io)
+        records, following = await self._collection.call(io, "scroll", collection_name=self._collection.name, **request)
         return [codec.from_record(record) for record in records], None if following is None else str(following)
 
     async def count(self, io: IO, where: Filter, /) -> int:
         """How many match, exactly."""
         condition = codec.to_filter(where)
-        await self._layout(io)
-        answer = await self._call(io, "count", collection_name=self._name, count_filter=condition, exact=True)
+        await self._collection.layout(io)
+        answer = await self._collection.call(
+            io, "count", collection_name=self._collection.name, count_filter=condition, exact=True
+        )
         return int(answer.count)
 
     async def facet(self, io: IO, key: str, where: Filter, /, *, limit: int) -> list[tuple[str | int, int]]:
         """Exact counts by value, most frequent first, then by value."""
         request = {
-            "key": check_indexed(await self._layout(io), key),
+            "key": check_indexed(await self._collection.layout(io), key),
             "facet_filter": codec.to_filter(where),
             "limit": check_limit(limit),
         }
-        answer = await self._call(io, "facet", collection_name=self._name, exact=True, **request)
+        answer = await self._collection.call(io, "facet", collection_name=self._collection.name, exact=True, **request)
         return sorted(((hit.value, hit.count) for hit in answer.hits), key=by_frequency)
 
     async def delete(self, io: IO, where: Filter | Sequence[PointId], /) -> None:
@@ -276,13 +351,13 @@ class ServerIndex:
                 return
         else:
             selector = models.FilterSelector(filter=codec.to_filter(where))
-        await self._layout(io)
-        await self._call(io, "delete", collection_name=self._name, points_selector=selector, wait=True)
+        await self._collection.layout(io)
+        await self._collection.write(io, "delete", points_selector=selector)
 
     async def stats(self, io: IO, /) -> dict[str, Json]:
         """Points, status and settings; a server does not tell its bytes."""
-        await self._layout(io)
-        info = await self._call(io, "get_collection", collection_name=self._name)
+        layout, _ = await self._collection.current(io)
+        info = await self._collection.call(io, "get_collection", collection_name=self._collection.name)
         settings: dict[str, Json] = info.config.model_dump(mode="json", exclude_none=True)
         settings.pop("metadata", None)
         return {
@@ -292,69 +367,21 @@ class ServerIndex:
             "segments": info.segments_count,
             "status": str(info.status.value),
             "indexed_vectors": info.indexed_vectors_count,
+            "vectors": dict(described(layout)),
+            "quantization": layout.quantization,
             "settings": settings,
         }
 
     async def close(self, io: IO, /) -> None:
         """Let go of the client, and close it if it is this index's own."""
-        if not self._closed:
-            self._closed = True
-            if self._owns_client:
-                await self._map(io, "close")
-
-    # ── what every call goes through ──────────────────────────────────────────────────────────────────
-
-    async def _call(self, io: IO, method: str, **arguments: Any) -> Any:
-        if self._closed:
-            raise StoreClosedError(f"the store at {self.location} was closed")
-        return await self._map(io, method, **arguments)
-
-    async def _map(self, io: IO, method: str, **arguments: Any) -> Any:
-        try:
-            return await io.call(getattr(self._client, method), **arguments)
-        except MemoryPluginError:
-            raise
-        except Exception as error:
-            raise codec.map_error(error, self.location) from error
-
-    async def _check_version(self, io: IO) -> None:
-        if self._local or self._server is not None:
-            return
-        info = await self._call(io, "info")
-        # "1.20.0-dev" is 1.20.
-        parts = str(info.version).split("-")[0].split(".")
-        if tuple(int(part) for part in parts[:2] if part.isdecimal()) < OLDEST_SERVER:
-            oldest = ".".join(map(str, OLDEST_SERVER))
-            raise IndexUnavailableError(
-                f"the server at {self.location} is Qdrant {info.version}; lexical search needs the term statistics of "
-                f"one data subject (per-tenant IDF), which came with {oldest}: upgrade the server",
-                provider=PROVIDER,
-            )
-        self._server = str(info.version)
-
-    async def _layout(self, io: IO) -> Layout:
-        if self._closed:
-            raise StoreClosedError(f"the store at {self.location} was closed")
-        if self._known is None and await self.read_manifest(io) is None:
-            raise IndexUnavailableError(f"there is no collection at {self.location}: create it", provider=PROVIDER)
-        assert self._known is not None
-        return self._known
-
-    async def _read(self, io: IO) -> tuple[Layout, dict[str, Json]]:
-        info = await self._call(io, "get_collection", collection_name=self._name)
-        text = (info.config.metadata or {}).get(_METADATA_KEY)
-        if not isinstance(text, str):
-            raise ManifestMismatchError(
-                f"the collection at {self.location} was not made by this library: choose another name"
-            )
-        return unpack_manifest(text, self.location)
+        await self._collection.close(io, client=self._owns_client)
 
     async def _discard_unborn(self, io: IO, physical: str) -> None:
         """A collection without its alias is one whose making was cut short, unless it holds points."""
-        if (await self._call(io, "count", collection_name=physical, exact=True)).count:
+        if (await self._collection.call(io, "count", collection_name=physical, exact=True)).count:
             raise IndexUnavailableError(
-                f"the collection {physical!r} holds points but the alias {self._name!r} is gone: "
+                f"the collection {physical!r} holds points but the alias {self._collection.name!r} is gone: "
                 "make the alias again, or delete the collection",
                 provider=PROVIDER,
             )
-        await self._call(io, "delete_collection", collection_name=physical)
+        await self._collection.call(io, "delete_collection", collection_name=physical)

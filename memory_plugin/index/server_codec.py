@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Literal, cast
 
@@ -12,13 +13,13 @@ from qdrant_client import models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from memory_plugin.errors import IndexUnavailableError, MemoryPluginError
+from memory_plugin.errors import IndexUnavailableError, InvalidInputError, MemoryPluginError
 from memory_plugin.index.compiler import compile_filter
-from memory_plugin.index.validate import Checked, Layout, check_key, check_leg
-from memory_plugin.types import Filter, Json, LegQuery, Point, SparseVector, Vector
+from memory_plugin.index.layout import OVERSAMPLING, Layout, check_key
+from memory_plugin.index.validate import Checked, check_leg
+from memory_plugin.types import Filter, Json, LegQuery, Point, PointId, Quantization, SparseVector, Vector
 
 PROVIDER = "qdrant"
-OVERSAMPLING = 3.0
 _BUSY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 # Names of gRPC status codes.
 _BUSY_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
@@ -26,17 +27,54 @@ _DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _DENIED_CODES = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
 
 
+# Each form of the server's, and of ours.
+_QUANTIZED: dict[Quantization, Any] = {
+    "none": None,
+    "turbo4": models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4)),
+    "turbo2": models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS2)),
+    "int8": models.ScalarQuantization(
+        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99)
+    ),
+    "binary": models.BinaryQuantization(binary=models.BinaryQuantizationConfig()),
+}
+
+
+def quantization_update(quantization: Quantization) -> Any:
+    """As ``update_collection`` takes it, where None means "as before"."""
+    return _QUANTIZED[quantization] or models.Disabled.DISABLED
+
+
+def vector_settings(layout: Layout, name: str) -> models.DenseVectorNameConfig | models.SparseVectorNameConfig:
+    """One of the layout's vectors, as ``create_vector_name`` takes it."""
+    if name in layout.dense:
+        dense = models.DenseVectorConfig(size=layout.dense[name], distance=models.Distance.COSINE)
+        return models.DenseVectorNameConfig(dense=dense)
+    return models.SparseVectorNameConfig(sparse=models.SparseVectorConfig())
+
+
+def seen(layout: Layout, config: models.CollectionConfig) -> Layout:
+    """The layout with the vectors that the collection really has: another process may have changed them."""
+    vectors = config.params.vectors if isinstance(config.params.vectors, Mapping) else {}
+    terms = config.params.sparse_vectors or {}
+    return replace(
+        layout,
+        dense={name: settings.size for name, settings in vectors.items()},
+        sparse=tuple(name for name, settings in terms.items() if settings.modifier == models.Modifier.IDF),
+        weighted=tuple(name for name, settings in terms.items() if settings.modifier != models.Modifier.IDF),
+    )
+
+
 def collection_settings(layout: Layout) -> dict[str, Any]:
     """Vectors and quantization, as ``create_collection`` takes them."""
-    turbo = models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4)
     return {
         "vectors_config": {
             name: models.VectorParams(size=size, distance=models.Distance.COSINE) for name, size in layout.dense.items()
         },
         "sparse_vectors_config": {
             name: models.SparseVectorParams(modifier=models.Modifier.IDF) for name in layout.sparse
-        },
-        "quantization_config": models.TurboQuantization(turbo=turbo),
+        }
+        | {name: models.SparseVectorParams() for name in layout.weighted},
+        "quantization_config": _QUANTIZED[layout.quantization],
         # Links inside each tenant, so that a filtered search walks the tenant's own graph.
         "hnsw_config": models.HnswConfigDiff(payload_m=16),
     }
@@ -83,12 +121,26 @@ def to_filter(where: Filter) -> models.Filter:
     return cast("models.Filter", compile_filter(where, _DIALECT))
 
 
+def to_filter_of(point: PointId) -> models.Filter:
+    """The point of that id, if it is there: a selection by id would fail for one that is not."""
+    return models.Filter(must=[models.HasIdCondition(has_id=[point])])
+
+
 def to_point(point: Checked) -> models.PointStruct:
     """A checked point as the client takes it."""
+    return models.PointStruct(id=point.id, vector=_vectors(point), payload=point.payload)
+
+
+def to_vectors(point: Checked) -> models.PointVectors:
+    """A checked point's vectors as the client takes them alone."""
+    return models.PointVectors(id=point.id, vector=_vectors(point))
+
+
+def _vectors(point: Checked) -> dict[str, Any]:
     vectors: dict[str, Any] = {name: row.tolist() for name, row in point.dense.items()}
     for name, (indices, values) in point.sparse.items():
         vectors[name] = models.SparseVector(indices=indices, values=values)
-    return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+    return vectors
 
 
 def to_request(layout: Layout, leg: LegQuery, *, quantized: bool) -> models.QueryRequest | None:
@@ -111,12 +163,12 @@ def to_request(layout: Layout, leg: LegQuery, *, quantized: bool) -> models.Quer
         if not vector[0]:
             return None
         query = models.SparseVector(indices=vector[0], values=vector[1])
-        if corpus is not None:
+        if corpus is not None and leg.using in layout.sparse:
             params = models.SearchParams(idf=models.IdfCorpusParams(corpus=corpus))
     else:
         query = vector.tolist()
     if quantized and leg.using in layout.dense:
-        rescored = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+        rescored = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING[layout.quantization])
         params = models.SearchParams(quantization=rescored)
     return models.QueryRequest(
         query=query,
@@ -153,9 +205,17 @@ def from_record(record: models.Record) -> Point:
     return Point(str(record.id), cast("dict[str, Json]", record.payload or {}), vectors)
 
 
+def is_absent_point(error: IndexUnavailableError) -> bool:
+    """Whether a write failed because a point is not there."""
+    cause = error.__cause__
+    return isinstance(cause, KeyError) or "No point with id" in str(cause)  # KeyError: local mode
+
+
 def map_error(error: Exception, where: str) -> MemoryPluginError:
     """What the client raised, as one of ours; ``retryable`` when the same call may succeed later."""
     denied = retryable = False
+    if "Not existing vector name" in str(error):
+        return InvalidInputError(f"a vector was dropped from {where} meanwhile: {error}")
     if isinstance(error, UnexpectedResponse):
         status = error.status_code or 0
         denied = status in _DENIED

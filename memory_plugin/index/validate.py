@@ -6,7 +6,6 @@ before it.  So every id, number and vector is looked at here first.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,118 +14,14 @@ from typing import cast
 
 import numpy as np
 
-from memory_plugin.errors import InvalidInputError, ManifestMismatchError
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.index.layout import Layout, check_key
 from memory_plugin.types import Json, LegQuery, Point, PointId, SparseVector, Vector
 
-FORMAT = 1
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-# A dot or a bracket in a key would be read as a path into nested values.
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _INT64 = 2**63
 _UINT32 = 2**32
 _MAX_DEPTH = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What a collection was made with.
-
-    Args:
-        dense: Dimension by vector name.
-        sparse: Names of sparse vectors.
-        keywords: Payload keys with an exact-match index.
-        integers: Payload keys with an exact-match and range index.
-        tenant: The one of ``keywords`` that separates data subjects.
-    """
-
-    dense: Mapping[str, int]
-    sparse: tuple[str, ...]
-    keywords: tuple[str, ...]
-    integers: tuple[str, ...]
-    tenant: str
-
-    def __post_init__(self) -> None:
-        """Refuse what no engine can make.
-
-        Raises:
-            InvalidInputError: A name is no plain word or is used twice, a dimension is not positive, or the
-                tenant is not among the keywords.
-        """
-        names = [*self.dense, *self.sparse]
-        keys = [*self.keywords, *self.integers]
-        for name in (*names, *keys):
-            check_key(name)
-        if len(set(names)) < len(names) or len(set(keys)) < len(keys):
-            raise InvalidInputError("a vector name or a payload key is given twice")
-        if not names:
-            raise InvalidInputError("a collection needs at least one vector")
-        if any(size < 1 for size in self.dense.values()):
-            raise InvalidInputError("a dense vector's dimension must be 1 or more")
-        if self.tenant not in self.keywords:
-            raise InvalidInputError(f"the tenant key {self.tenant!r} must be one of the keywords")
-
-
-def pack_manifest(layout: Layout, manifest: Mapping[str, Json]) -> str:
-    """The layout and the caller's manifest as one JSON text.
-
-    Raises:
-        InvalidInputError: The manifest is not JSON.
-    """
-    shape = {
-        "dense": dict(layout.dense),
-        "sparse": list(layout.sparse),
-        "keywords": list(layout.keywords),
-        "integers": list(layout.integers),
-        "tenant": layout.tenant,
-    }
-    try:
-        return json.dumps({"index_format": FORMAT, "layout": shape, "manifest": dict(manifest)}, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"a manifest must be JSON: {error}") from error
-
-
-def unpack_manifest(text: str, where: str) -> tuple[Layout, dict[str, Json]]:
-    """What ``pack_manifest`` packed.
-
-    Raises:
-        ManifestMismatchError: The text is damaged, or comes from something else or a newer version.
-    """
-    try:
-        whole = json.loads(text)
-        version = whole["index_format"]
-        shape = whole["layout"] if version == FORMAT else {}
-        manifest = whole["manifest"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ManifestMismatchError(
-            f"the manifest at {where} is damaged or was not written by this library: restore it from a backup, "
-            "or choose another place"
-        ) from error
-    if version != FORMAT:
-        raise ManifestMismatchError(
-            f"the manifest at {where} has format {version!r}, this version reads {FORMAT}: upgrade memory-plugin"
-        )
-    try:
-        layout = Layout(
-            dense=dict(shape["dense"]),
-            sparse=tuple(shape["sparse"]),
-            keywords=tuple(shape["keywords"]),
-            integers=tuple(shape["integers"]),
-            tenant=shape["tenant"],
-        )
-        return layout, dict(manifest)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ManifestMismatchError(f"the manifest at {where} is damaged: restore it from a backup") from error
-
-
-def check_key(key: str) -> str:
-    """A payload key or a vector name that means itself in every engine's path language.
-
-    Raises:
-        InvalidInputError: It is no plain word.
-    """
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise InvalidInputError(f"{key!r} cannot be a key or vector name: 1 to 64 of A-Z a-z 0-9 _ -")
-    return key
 
 
 def check_ids(ids: Iterable[PointId]) -> list[PointId]:
@@ -269,20 +164,31 @@ def check_points(layout: Layout, points: Sequence[Point]) -> list[Checked]:
         InvalidInputError: An id, a payload or a vector cannot be stored.
     """
     check_ids([point.id for point in points])
-    checked: list[Checked] = []
-    for point in points:
-        dense: dict[str, Vector] = {}
-        sparse: dict[str, tuple[list[int], list[float]]] = {}
-        for name, vector in point.vectors.items():
-            what = f"vector {name!r} of point {point.id}"
-            if name in layout.dense:
-                dense[name] = dense_vector(cast("Vector", vector), layout.dense[name], what)
-            elif name in layout.sparse:
-                sparse[name] = sparse_vector(vector, what)
-            else:
-                raise unknown_vector(layout, name)
-        checked.append(Checked(point.id, check_payload(point.payload), dense, sparse))
-    return checked
+    return [_checked(layout, point, check_payload(point.payload)) for point in points]
+
+
+def check_vectors(layout: Layout, points: Sequence[Point]) -> list[Checked]:
+    """Every point's vectors, ready to be handed to an engine; payloads are left out.
+
+    Raises:
+        InvalidInputError: An id or a vector cannot be stored.
+    """
+    check_ids([point.id for point in points])
+    return [_checked(layout, point, {}) for point in points]
+
+
+def _checked(layout: Layout, point: Point, payload: dict[str, Json]) -> Checked:
+    dense: dict[str, Vector] = {}
+    sparse: dict[str, tuple[list[int], list[float]]] = {}
+    for name, vector in point.vectors.items():
+        what = f"vector {name!r} of point {point.id}"
+        if name in layout.dense:
+            dense[name] = dense_vector(cast("Vector", vector), layout.dense[name], what)
+        elif name in layout.sparse or name in layout.weighted:
+            sparse[name] = sparse_vector(vector, what)
+        else:
+            raise unknown_vector(layout, name)
+    return Checked(point.id, payload, dense, sparse)
 
 
 def check_leg(layout: Layout, leg: LegQuery) -> Vector | tuple[list[int], list[float]]:
@@ -295,13 +201,11 @@ def check_leg(layout: Layout, leg: LegQuery) -> Vector | tuple[list[int], list[f
     what = f"the query for {leg.using!r}"
     if leg.using in layout.dense:
         return dense_vector(cast("Vector", leg.vector), layout.dense[leg.using], what)
-    if leg.using in layout.sparse:
+    if leg.using in layout.sparse or leg.using in layout.weighted:
         return sparse_vector(leg.vector, what)
     raise unknown_vector(layout, leg.using)
 
 
 def unknown_vector(layout: Layout, name: str) -> InvalidInputError:
     """The error for a vector name that the collection does not have."""
-    return InvalidInputError(
-        f"no vector is called {name!r} here; there are: {', '.join([*layout.dense, *layout.sparse])}"
-    )
+    return InvalidInputError(f"no vector is called {name!r} here; there are: {', '.join(layout.vectors)}")

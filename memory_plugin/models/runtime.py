@@ -1,5 +1,7 @@
 """Runs the model that ships with the package: all-MiniLM-L6-v2, int8 ONNX, no torch, no network.
 
+Models of the same build in directories of users' are in ``folder``.
+
 Loaded on first use, once a process: importing this module costs nothing.  Texts are run one at a time: int8 scales
 activations over the whole input, so a text's vector would otherwise depend on what it was batched with.  The same
 text gives the same bits in any order and from any thread, as long as onnxruntime and the processor stay the same.
@@ -10,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ REVISION = SHA256["model.onnx"][:16]
 ENCODER = f"{NAME}@{REVISION}"
 DIRECTORY = Path(__file__).parent / "minilm"
 
+T = TypeVar("T")
 Pieces = NDArray[np.int64]
 """Vocabulary ids of a text, from ``CLS`` to ``SEP``, shape (tokens,)."""
 
@@ -104,21 +107,35 @@ class MiniLM:
     def encode(self, pieces: Pieces) -> Encoding:
         """Run the model on at most ``WINDOW`` word pieces."""
         sentence, tokens = self._session.run(["sentence", "tokens"], {"input_ids": pieces[None]})
-        return Encoding(sentence[0], TokenVectors(pieces.astype(np.uint16), tokens))
+        return Encoding(sentence[0], TokenVectors(pieces.astype(np.uint32), tokens))
+
+    def sentence(self, pieces: Pieces) -> Vector:
+        """As ``encode``, without the token vectors."""
+        found: Vector = self._session.run(["sentence"], {"input_ids": pieces[None]})[0][0]
+        return found
 
     def encode_all(self, texts: Sequence[Pieces], *, workers: int) -> list[Encoding]:
-        """Run the model on each, ``workers`` at a time: onnxruntime lets go of the interpreter lock meanwhile."""
-        if workers == 1 or len(texts) < 2:
-            return [self.encode(pieces) for pieces in texts]
-        with ThreadPoolExecutor(min(workers, len(texts)), thread_name_prefix="memory-plugin-model") as pool:
-            return list(pool.map(self.encode, texts))
+        """Run the model on each, ``workers`` at a time."""
+        return _each(self.encode, texts, workers)
+
+    def sentences(self, texts: Sequence[Pieces], *, workers: int) -> list[Vector]:
+        """As ``encode_all``, without the token vectors."""
+        return _each(self.sentence, texts, workers)
 
 
-def windows(pieces: Pieces) -> list[Pieces]:
+def _each(run: Callable[[Pieces], T], texts: Sequence[Pieces], workers: int) -> list[T]:
+    """Several runs at a time: onnxruntime lets go of the interpreter lock meanwhile."""
+    if workers == 1 or len(texts) < 2:
+        return [run(pieces) for pieces in texts]
+    with ThreadPoolExecutor(min(workers, len(texts)), thread_name_prefix="memory-plugin-model") as pool:
+        return list(pool.map(run, texts))
+
+
+def windows(pieces: Pieces, window: int = WINDOW) -> list[Pieces]:
     """Cut word pieces into consecutive windows that the model can read, each from ``CLS`` to ``SEP``."""
-    if len(pieces) <= WINDOW:
+    if len(pieces) <= window:
         return [pieces]
-    inner, step = pieces[1:-1], WINDOW - 2
+    inner, step = pieces[1:-1], window - 2
     return [
         np.concatenate([pieces[:1], inner[start : start + step], pieces[-1:]]) for start in range(0, len(inner), step)
     ]
@@ -163,14 +180,14 @@ class _Process:
             if self._model is None:
                 from tokenizers import Tokenizer
 
-                tokenizer = Tokenizer.from_str(_read("tokenizer.json").decode())
-                self._model = MiniLM(tokenizer, _session(_read("model.onnx")))
+                tokenizer = Tokenizer.from_str(read("tokenizer.json").decode())
+                self._model = MiniLM(tokenizer, session(read("model.onnx")))
             return self._model
 
     def load_statistics(self) -> Statistics:
         with self._lock:
             if self._statistics is None:
-                self._statistics = _parse_statistics(_read("statistics.npz"))
+                self._statistics = _parse_statistics(read("statistics.npz"))
             return self._statistics
 
 
@@ -180,8 +197,8 @@ def _parse_statistics(data: bytes) -> Statistics:
     return Statistics(mean, np.log1p((texts - frequency + 0.5) / (frequency + 0.5)).astype(np.float32))
 
 
-def _session(model: bytes) -> Any:
-    """One thread a run and no spinning: parallelism is over texts."""
+def session(model: bytes) -> Any:
+    """A model, ready to run: one thread a run and no spinning, since parallelism is over texts."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -193,17 +210,29 @@ def _session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _read(name: str) -> bytes:
+def read(name: str) -> bytes:
     """A model file, checked: the bytes that were hashed are the bytes that are used."""
-    path = DIRECTORY / name
+    return read_checked(DIRECTORY / name, SHA256[name], made="this version", remedy="reinstall memory-plugin")
+
+
+def read_checked(path: Path, sha256: str, *, made: str, remedy: str) -> bytes:
+    """A file's bytes, if they are those that were hashed.
+
+    Args:
+        path: The file.
+        sha256: Their hash.
+        made: What was made with the file, for the message.
+        remedy: What to do where it is missing or another.
+
+    Raises:
+        ConfigurationError: It is.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"cannot read {path} ({error.strerror}): reinstall memory-plugin") from error
-    if hashlib.sha256(data).hexdigest() != SHA256[name]:
-        raise ConfigurationError(
-            f"{path} is not the file that this version was made with (SHA-256 differs): reinstall memory-plugin"
-        )
+        raise ConfigurationError(f"cannot read {path} ({error.strerror}): {remedy}") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ConfigurationError(f"{path} is not the file that {made} was made with (SHA-256 differs): {remedy}")
     return data
 
 

@@ -20,6 +20,7 @@ import pytest
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.flow import IO, Blocking, run
 from memory_plugin.protocols import VectorIndex
+from memory_plugin.testing.index_changing import ChangingTests
 from memory_plugin.testing.index_examples import (
     DIMENSION,
     EVERYTHING,
@@ -39,7 +40,7 @@ from memory_plugin.types import AnyOf, LegQuery, Point
 __all__ = ["Drive", "VectorIndexTests"]
 
 
-class VectorIndexTests(WritingTests, FilterTests, ReadingTests):
+class VectorIndexTests(WritingTests, ChangingTests, FilterTests, ReadingTests):
     """Inherit and give ``index``."""
 
     differences: ClassVar[dict[str, str]] = {}
@@ -104,6 +105,11 @@ class VectorIndexTests(WritingTests, FilterTests, ReadingTests):
             lambda: index.facet(io, "k", EVERYTHING, limit=3),
             lambda: index.delete(io, EVERYTHING),
             lambda: index.stats(io),
+            lambda: index.add_vectors(io, dense={"later": 3}),
+            lambda: index.update_vectors(io, [example(1)]),
+            lambda: index.drop_vectors(io, ["d2"]),
+            lambda: index.quantize(io, "none"),
+            lambda: index.settle(io),
         ]
         for call in calls:
             with pytest.raises(StoreClosedError):

@@ -28,8 +28,8 @@ import onnx
 from onnx import TensorProto
 from safetensors.numpy import load_file
 
+from memory_plugin.train.onnx_graph import MICROSOFT, Array, Graph, quantise, rows_as_int8, session
 from scripts.minilm import CLS, EPSILON, HEADS, LAYERS, SEP, WINDOW
-from scripts.onnx_graph import MICROSOFT, Array, Graph, quantise, rows_as_int8, session
 
 
 def build(w: dict[str, Array]) -> tuple[onnx.ModelProto, list[str]]:

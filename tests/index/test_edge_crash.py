@@ -265,7 +265,7 @@ def test_points_whose_manifest_is_gone_are_never_removed(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"a": 1}', '{"index_format": 1, "layout": {}, "manifest": {}}']
+    "text", ["", "{", "[]", "null", '{"a": 1}', '{"index_format": 2, "layout": {}, "manifest": {}}']
 )
 def test_a_damaged_manifest_is_an_error_and_keeps_nothing_locked(store: Path, text: str) -> None:
     (store / "manifest.json").write_text(text)

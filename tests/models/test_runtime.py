@@ -53,7 +53,7 @@ def test_vectors_have_unit_length_and_a_token_each() -> None:
     assert encoding.sentence.dtype == encoding.tokens.vectors.dtype == np.float32
     assert np.linalg.norm(encoding.sentence) == pytest.approx(1, abs=1e-5)
     assert np.linalg.norm(encoding.tokens.vectors, axis=1) == pytest.approx(1, abs=1e-5)
-    assert encoding.tokens.ids.dtype == np.uint16
+    assert encoding.tokens.ids.dtype == np.uint32
     assert encoding.tokens.ids[0] == runtime.CLS
     assert encoding.tokens.ids[-1] == runtime.SEP
     assert encoding.tokens.vectors.shape == (len(encoding.tokens.ids), runtime.DIMENSION)
@@ -138,13 +138,13 @@ def test_a_missing_or_altered_file_is_an_error_that_heals(
 @pytest.mark.usefixtures("unloaded")
 def test_threads_that_come_together_get_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
-    read = runtime._read
+    read = runtime.read
 
     def record(name: str) -> bytes:
         reads.append(name)
         return read(name)
 
-    monkeypatch.setattr(runtime, "_read", record)
+    monkeypatch.setattr(runtime, "read", record)
     together = threading.Barrier(6)
 
     def arrive(_: int) -> int:
@@ -184,7 +184,7 @@ from memory_plugin.models import runtime
 embedder = LocalEmbedder(workers=2)
 texts = ["one thing", "and another"]
 before = embedder.embed(texts, input_type="document").vectors.tobytes()
-loading, release, read = threading.Event(), threading.Event(), runtime._read
+loading, release, read = threading.Event(), threading.Event(), runtime.read
 
 def wait_in_thread(name):
     if threading.current_thread() is thread:
@@ -193,7 +193,7 @@ def wait_in_thread(name):
     return read(name)
 
 runtime._process.forget()
-runtime._read = wait_in_thread
+runtime.read = wait_in_thread
 thread = threading.Thread(target=runtime.load)
 thread.start()
 loading.wait()

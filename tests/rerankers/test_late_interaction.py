@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,11 +28,11 @@ def made_up(seed: int, count: int, *, vocabulary: int = runtime.VOCABULARY) -> T
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(count, runtime.DIMENSION)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return TokenVectors(random.integers(1_000, vocabulary, count).astype(np.uint16), vectors)
+    return TokenVectors(random.integers(1_000, vocabulary, count).astype(np.uint32), vectors)
 
 
 def with_ids(tokens: TokenVectors, ids: Sequence[int]) -> TokenVectors:
-    return TokenVectors(np.array(ids, np.uint16), tokens.vectors)
+    return TokenVectors(np.array(ids, np.uint32), tokens.vectors)
 
 
 def naive(query: TokenVectors, passages: Sequence[TokenVectors]) -> list[float]:
@@ -77,7 +78,7 @@ def test_packing_takes_any_layout_and_width_of_ids() -> None:
 
 
 def test_the_most_tokens_fit_and_one_more_does_not() -> None:
-    ids, vectors = np.zeros(65_536, np.uint16), np.zeros((65_536, runtime.DIMENSION), np.float32)
+    ids, vectors = np.zeros(65_536, np.uint32), np.zeros((65_536, runtime.DIMENSION), np.float32)
     assert len(MAXSIM.pack(TokenVectors(ids[1:], vectors[1:]))) == 3 + 50 * 65_535
     with pytest.raises(InvalidInputError, match="1 to 65535 tokens, not 65536"):
         MAXSIM.pack(TokenVectors(ids, vectors))
@@ -134,7 +135,7 @@ def test_the_table_adds_up_what_the_bits_say_exactly() -> None:
     for dimension in range(runtime.DIMENSION):
         vector = statistics.mean.copy()
         vector[dimension] += 1
-        query = TokenVectors(np.array([2_000], np.uint16), vector[None])
+        query = TokenVectors(np.array([2_000], np.uint32), vector[None])
         (score,) = MAXSIM.score(query, [MAXSIM.pack(passage)])
         assert score == pytest.approx(signs[dimension] / math.sqrt(runtime.DIMENSION), abs=1e-6)
 
@@ -160,7 +161,7 @@ def test_a_word_that_few_candidates_have_weighs_more() -> None:
     base = made_up(8, 2)
     query = with_ids(base, [rare, common])
     # Two passages that match one query vector each, perfectly; the rest only shows which id is common.
-    has_rare, has_common = (TokenVectors(np.array([i], np.uint16), base.vectors[[k]]) for k, i in enumerate(query.ids))
+    has_rare, has_common = (TokenVectors(np.array([i], np.uint32), base.vectors[[k]]) for k, i in enumerate(query.ids))
     filler = [with_ids(made_up(i, 1), [common]) for i in range(20, 30)]
     scores = MAXSIM.score(query, [MAXSIM.pack(p) for p in [has_rare, has_common, *filler]])
     neutral = [with_ids(f, [other]) for f in filler]
@@ -207,6 +208,76 @@ def test_any_bytes_are_scored_or_refused(packed: bytes) -> None:
 def test_an_id_outside_the_vocabulary_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="30522"):
         MAXSIM.score(with_ids(made_up(0, 1), [runtime.VOCABULARY]), [GOOD])
+
+
+# ── another model's token vectors ─────────────────────────────────────────────────────────────────
+
+
+class Elsewhere:
+    """Token vectors of one word a token; a vocabulary that 16 bits may or may not hold."""
+
+    encoder = "elsewhere@1"
+    special_tokens = (0, 2)
+    leaves_machine = False
+
+    def __init__(self, dimension: int, vocabulary: int) -> None:
+        self.token_dimension, self.vocabulary = dimension, vocabulary
+
+    def token_vectors(self, texts: Sequence[str], /) -> list[TokenVectors]:
+        return [self.of([0, *(3 + zlib.crc32(word.encode()) % 60_000 for word in text.split()), 2]) for text in texts]
+
+    def of(self, ids: Sequence[int]) -> TokenVectors:
+        rows = [np.random.default_rng(one).normal(size=self.token_dimension) for one in ids]
+        vectors = np.array(rows, np.float32).reshape(len(ids), self.token_dimension)
+        return TokenVectors(np.array(ids, np.uint32), vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize(("vocabulary", "version", "width"), [(65_536, 1, 2), (65_537, 2, 4), (250_002, 2, 4)])
+def test_ids_take_the_room_that_the_vocabulary_needs(vocabulary: int, version: int, width: int) -> None:
+    source = Elsewhere(64, vocabulary)
+    tokens = source.of([0, 7, vocabulary - 1, 2])
+    packed = MaxSim(source).pack(tokens)
+    assert len(packed) == 3 + 4 * (width + 8)
+    assert struct.unpack_from("<BH", packed) == (version, 4)
+    assert np.frombuffer(packed, f"<u{width}", 4, 3).tolist() == tokens.ids.tolist()
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8, offset=3 + 4 * width)).reshape(4, 64)
+    assert (bits == (tokens.vectors > 0)).all()
+
+
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 20), min_size=1, max_size=6))
+def test_without_statistics_the_mean_is_zero_and_weights_come_from_the_candidates(
+    seed: int, lengths: list[int]
+) -> None:
+    random = np.random.default_rng(seed)
+    source = Elsewhere(128, 250_002)
+    query = source.of([0, *random.integers(3, 12, 4).tolist(), 2])
+    passages = [source.of([0, *random.integers(3, 12, n).tolist(), 2]) for n in lengths]
+    late: LateInteraction = MaxSim(source)
+    found = late.score(query, [late.pack(passage) for passage in passages])
+    words = query.ids[1:-1].tolist()
+    rare = [len(passages) - sum(word in passage.ids for passage in passages) for word in words]
+    idf = [math.log(1 + (r + 0.5) / (len(passages) - r + 0.5)) for r in rare]
+    for score, passage in zip(found, passages, strict=True):
+        signs = np.where(passage.vectors > 0, 1.0, -1.0) / math.sqrt(128)
+        best = (query.vectors[1:-1] @ signs.T).max(axis=1)
+        assert score == pytest.approx(sum(w * b for w, b in zip(idf, best, strict=True)) / sum(idf), abs=1e-6)
+
+
+def test_another_models_tokens_are_found_by_their_words_and_bear_its_name() -> None:
+    late = MaxSim(Elsewhere(128, 250_002))
+    assert (late.model, late.encoder, late.leaves_machine) == ("maxsim-2:elsewhere@1", "elsewhere@1", False)
+    packed = [late.pack(tokens) for tokens in late.tokens(["red apples", "a green pear", "blue plums fall"])]
+    assert late.score(late.tokens(["the pear"])[0], packed).argmax() == 1
+    with pytest.raises(InvalidInputError, match="is not what MaxSim 2 packs"):
+        late.score(late.tokens(["pear"])[0], [GOOD])
+    with pytest.raises(InvalidInputError, match=r"the shape \(tokens, 128\)"):
+        late.pack(made_up(0, 2))
+
+
+@pytest.mark.parametrize("dimension", [0, 4, 100])
+def test_dimensions_that_do_not_pack_are_refused(dimension: int) -> None:
+    with pytest.raises(InvalidInputError, match="no multiple of 8"):
+        _ = MaxSim(Elsewhere(dimension, 10)).model
 
 
 # ── with the real model ───────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""What both models are written, quantised and run with: ONNX graphs, node by node."""
+"""What our models are written, quantised and run with: ONNX graphs, node by node."""
 
 from __future__ import annotations
 

@@ -1,0 +1,97 @@
+"""What a migration would take: tokens, dollars, bytes, seconds.  Nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from memory_plugin.engine.backfill import Item
+from memory_plugin.engine.convert import shortens
+from memory_plugin.engine.core import Engine, Model
+from memory_plugin.engine.gate import sample
+from memory_plugin.engine.migration import Estimate
+from memory_plugin.engine.overlong import embed_passages
+from memory_plugin.engine.payload import OURS
+from memory_plugin.engine.spaces import lacking
+from memory_plugin.managed.prices import price
+from memory_plugin.network import leaves_machine
+from memory_plugin.types import Quantization
+
+TRIAL = 16
+"""Memories that are embedded to see how long it takes, after one to load the model."""
+
+BITS: dict[Quantization, float] = {"none": 0, "turbo4": 4, "turbo2": 2, "int8": 8, "binary": 1}
+"""What the form of a vector that the first pass of a search reads takes, in bits a dimension, beside the full one."""
+
+MADE_A_SECOND = 2000.0
+"""Vectors made of stored ones a second: reading, turning, writing."""
+
+_ENVELOPE, _PADDING = 78, 64
+
+
+async def estimate(engine: Engine, model: Model, *, rate: float | None, quantization: Quantization) -> Estimate:
+    """What it would take to move the store to a model.
+
+    Args:
+        engine: The open store.
+        model: Where to.
+        rate: The throttle that would be set, memories a second.
+        quantization: How the new vectors would be kept.
+
+    Raises:
+        EmbeddingError: The trial failed.
+    """
+    todo = await engine.index.count(engine.io, lacking(engine, model.space))
+    items = await sample(engine, model)
+    old, new = engine.active.embedder.identity, model.embedder.identity
+    embeds = not shortens(old, new) or model.weighted is not None
+    texts = [item.record.passage for item in items]
+    mean = await engine.io.call(_mean_tokens, engine, texts) if embeds else 0.0
+    tokens = round(mean * todo)
+    per_million = price(model.name)
+    sealed = engine.settings.vectors == "sealed"
+    added = todo * vector_bytes(new.dimension, quantization, sealed=sealed)
+    left = todo * vector_bytes(old.dimension, engine.settings.quantization, sealed=sealed)
+    speed = await _speed(engine, model, items, rate) if embeds else min(MADE_A_SECOND, rate or MADE_A_SECOND)
+    return Estimate(
+        memories=todo,
+        tokens=tokens,
+        cost=0.0 if not embeds else None if per_million is None else tokens * per_million / 1e6,
+        bytes_during=added,
+        bytes_after=added - left,
+        seconds=None if speed is None else todo / speed,
+        embeds=embeds,
+    )
+
+
+async def estimate_quantization(engine: Engine, quantization: Quantization) -> Estimate:
+    """What it would take to keep the vectors in another form: nothing but the bytes."""
+    memories = await engine.index.count(engine.io, OURS)
+    dimension, sealed = engine.active.embedder.identity.dimension, engine.settings.vectors == "sealed"
+    now = vector_bytes(dimension, engine.settings.quantization, sealed=sealed)
+    more = memories * (vector_bytes(dimension, quantization, sealed=sealed) - now)
+    return Estimate(memories, 0, 0.0, more, more, None, embeds=False)
+
+
+def _mean_tokens(engine: Engine, texts: Sequence[str]) -> float:
+    return sum(map(engine.private_pieces.count, texts)) / len(texts) if texts else 0.0
+
+
+def vector_bytes(dimension: int, quantization: Quantization, *, sealed: bool) -> int:
+    """What one vector takes: in full and quantized, or, sealed, as the text of an envelope."""
+    if not sealed:
+        return round(dimension * (4 + BITS[quantization] / 8))
+    padded = -(-(4 + 2 * dimension) // _PADDING) * _PADDING
+    return -(-(_ENVELOPE + padded) // 3) * 4
+
+
+async def _speed(engine: Engine, model: Model, items: Sequence[Item], rate: float | None) -> float | None:
+    """Memories a second: tried where that costs nothing and sends nothing away."""
+    if leaves_machine(model.embedder) or not items:
+        return rate
+    texts = [item.record.passage for item in items[:TRIAL]]
+    await embed_passages(engine, model, texts[:1])  # loads the model
+    start = time.perf_counter()
+    await embed_passages(engine, model, texts)
+    speed = len(texts) / max(time.perf_counter() - start, 1e-6)
+    return speed if rate is None else min(speed, rate)
