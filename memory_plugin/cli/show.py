@@ -122,6 +122,11 @@ def is_narrow() -> bool:
     return is_terminal() and _console().width < WIDE_TERMINAL
 
 
+def width() -> int:
+    """Columns of the terminal."""
+    return _console().width
+
+
 def figure(number: float) -> str:
     """A score with the digits that tell."""
     return f"{number:.3f}"
