@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -12,6 +11,7 @@ from memory_plugin import ids
 from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.entries import Items
+from memory_plugin.engine.images import ImageLike
 from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.errors import StoreClosedError
@@ -24,6 +24,7 @@ from memory_plugin.types import (
     Context,
     Filter,
     Metadata,
+    Numbers,
     Page,
     PointId,
     Record,
@@ -120,6 +121,7 @@ class AsyncMemoryStore(AsyncUpkeep):
         metadata: Metadata | None = None,
         markdown: bool = False,
         local_only: bool = False,
+        vector: Numbers | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
@@ -131,6 +133,7 @@ class AsyncMemoryStore(AsyncUpkeep):
             metadata=metadata,
             markdown=markdown,
             local_only=local_only,
+            vector=vector,
             progress=progress,
         )
 
@@ -149,6 +152,22 @@ class AsyncMemoryStore(AsyncUpkeep):
             path, namespace, source=source, time=time, metadata=metadata, local_only=local_only
         )
 
+    async def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+        local_only: bool = False,
+    ) -> Added:
+        """See ``MemoryStore.add_image``."""
+        return await (await self._verbs()).add_image(
+            image, namespace, caption=caption, source=source, time=time, metadata=metadata, local_only=local_only
+        )
+
     async def search(
         self,
         query: str,
@@ -160,6 +179,7 @@ class AsyncMemoryStore(AsyncUpkeep):
         rerank: Rerank = "full",
         per_document: int | None = None,
         neighbours: int = 0,
+        vector: Numbers | None = None,
     ) -> Results:
         """See ``MemoryStore.search``."""
         return await (await self._verbs()).search(
@@ -171,6 +191,7 @@ class AsyncMemoryStore(AsyncUpkeep):
             rerank=rerank,
             per_document=per_document,
             neighbours=neighbours,
+            vector=vector,
         )
 
     async def context(
@@ -183,6 +204,7 @@ class AsyncMemoryStore(AsyncUpkeep):
         filter: Filter | None = None,
         neighbours: int = 0,
         encoding: str = DEFAULT_ENCODING,
+        vector: Numbers | None = None,
     ) -> Context:
         """See ``MemoryStore.context``."""
         return await (await self._verbs()).context(
@@ -193,6 +215,7 @@ class AsyncMemoryStore(AsyncUpkeep):
             filter=filter,
             neighbours=neighbours,
             encoding=encoding,
+            vector=vector,
         )
 
     async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:
@@ -227,18 +250,6 @@ class AsyncMemoryStore(AsyncUpkeep):
     ) -> dict[Scalar, int]:
         """See ``MemoryStore.facet``."""
         return await (await self._verbs()).facet(field, namespace, filter=filter, limit=limit)
-
-    async def delete(
-        self,
-        namespace: ids.NamespaceLike,
-        ids: PointId | Sequence[PointId] | None = None,
-        *,
-        source: str | None = None,
-        filter: Filter | None = None,
-        everything: bool = False,
-    ) -> int:
-        """See ``MemoryStore.delete``."""
-        return await (await self._verbs()).delete(namespace, ids, source=source, filter=filter, everything=everything)
 
     async def close(self) -> None:
         """See ``MemoryStore.close``."""

@@ -65,15 +65,15 @@ def pack(hits: Sequence[Hit], *, max_tokens: int, count: TokenCounter) -> Contex
 
 def passage(hit: Hit, number: int) -> str:
     """A hit as a numbered passage: where it is from on the first line, then its text as data."""
-    text = "\n".join(neutralise(one.text) for one in (*hit.before, hit.record, *hit.after))
-    return f"\n[{number}] {origin(hit.record)}\n{text}\n"
+    text = "\n".join(neutralise(one.text) for one in (*hit.before, hit.record, *hit.after) if one.text)
+    return f"\n[{number}] {origin(hit.record)}\n" + (f"{text}\n" if text else "")
 
 
 def origin(record: Record) -> str:
-    """Speaker or source, heading path, and day, on one line."""
+    """Speaker or source, heading path, and day, on one line; of an image, that it is one."""
     heading = record.context.strip().rstrip(":").strip() if record.kind == "document" else ""
     who = record.name or record.role if record.kind == "message" else record.source
-    parts = [who, heading, date_words(record.time)]
+    parts = ["image" if record.kind == "image" else None, who, heading, date_words(record.time)]
     return neutralise(" · ".join(" ".join(part.split()) for part in parts if part))
 
 

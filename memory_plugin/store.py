@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -12,6 +11,7 @@ from memory_plugin import ids
 from memory_plugin.assembly import AUTO, LOCAL, Assembly, KeySource, index_at
 from memory_plugin.engine.add import Progress
 from memory_plugin.engine.entries import Items
+from memory_plugin.engine.images import ImageLike
 from memory_plugin.engine.request import Legs, Rerank
 from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
@@ -22,6 +22,7 @@ from memory_plugin.types import (
     Context,
     Filter,
     Metadata,
+    Numbers,
     Page,
     PointId,
     Record,
@@ -125,6 +126,7 @@ class MemoryStore(Upkeep):
         metadata: Metadata | None = None,
         markdown: bool = False,
         local_only: bool = False,
+        vector: Numbers | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Remember texts, documents or messages; durable on return.
@@ -139,6 +141,7 @@ class MemoryStore(Upkeep):
             metadata: JSON values, kept sealed.
             markdown: Whether a plain string is Markdown.
             local_only: Whether no model outside this machine may ever see them; see ``Document``.
+            vector: Of the one item, made elsewhere; see ``Document``.
             progress: Called with documents done and documents given.
 
         Raises:
@@ -155,6 +158,7 @@ class MemoryStore(Upkeep):
                 metadata=metadata,
                 markdown=markdown,
                 local_only=local_only,
+                vector=vector,
                 progress=progress,
             )
         )
@@ -186,6 +190,45 @@ class MemoryStore(Upkeep):
             self._verbs.add_file(path, namespace, source=source, time=time, metadata=metadata, local_only=local_only)
         )
 
+    def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        metadata: Metadata | None = None,
+        local_only: bool = False,
+    ) -> Added:
+        """Remember a picture by its vector, in the space of the texts, and by its caption; its file is not kept.
+
+        Args:
+            image: Path or content of a PNG, JPEG, WebP or GIF file.
+            namespace: Who it belongs to.
+            caption: What is to be seen, in words; found as text is.
+            source: What it is called; default its path as given.
+            time: Default: when the file was last written.
+            metadata: JSON values, kept sealed.
+            local_only: See ``add``.
+
+        Raises:
+            ConfigurationError: The store's model embeds no images.
+            InvalidInputError: It cannot be read, is no image, or its caption is too long; nothing was written.
+            EmbeddingError: The embedder failed.
+        """
+        return run(
+            self._verbs.add_image(
+                image,
+                namespace,
+                caption=caption,
+                source=source,
+                time=time,
+                metadata=metadata,
+                local_only=local_only,
+            )
+        )
+
     def search(
         self,
         query: str,
@@ -197,18 +240,21 @@ class MemoryStore(Upkeep):
         rerank: Rerank = "full",
         per_document: int | None = None,
         neighbours: int = 0,
+        vector: Numbers | None = None,
     ) -> Results:
         """The memories that answer a query, best first, each with its rank and score at every stage.
 
         Args:
-            query: A question, or words.
+            query: A question, or words; "" for a search by ``vector`` alone, with ``legs="dense"``.  The embedder is
+                given it, and a reranker, also those that leave the machine: ``legs="lexical"`` keeps it from the first.
             namespace: Where to look; a list looks in several at once.  A namespace holds those below it.
             limit: Hits at most.
             filter: See ``memory_plugin.filters``.
-            legs: "hybrid", or one leg alone.
+            legs: "hybrid", or one leg alone: "dense", "lexical", "learned" (of a model that weighs terms).
             rerank: Last stage to run: "none" (fusion), "late", or "full" (the cross-encoder, if there is one).
             per_document: Hits of one document at most.
             neighbours: Chunks of the same document to bring along on each side of a hit.
+            vector: The query's, made elsewhere, in place of one by the store's embedder, which is not asked then.
 
         Raises:
             InvalidInputError: The query, namespace or filter cannot be used.
@@ -226,6 +272,7 @@ class MemoryStore(Upkeep):
                 rerank=rerank,
                 per_document=per_document,
                 neighbours=neighbours,
+                vector=vector,
             )
         )
 
@@ -239,6 +286,7 @@ class MemoryStore(Upkeep):
         filter: Filter | None = None,
         neighbours: int = 0,
         encoding: str = DEFAULT_ENCODING,
+        vector: Numbers | None = None,
     ) -> Context:
         """The memories that answer a query as text for a prompt, within a token budget, with citations.
 
@@ -250,6 +298,7 @@ class MemoryStore(Upkeep):
             filter: See ``memory_plugin.filters``.
             neighbours: Chunks of the same document to bring along on each side of a hit.
             encoding: The tiktoken encoding to count with.
+            vector: See ``search``.
 
         Raises:
             InvalidInputError: ``max_tokens`` is not positive, or as ``search``.
@@ -263,6 +312,7 @@ class MemoryStore(Upkeep):
                 filter=filter,
                 neighbours=neighbours,
                 encoding=encoding,
+                vector=vector,
             )
         )
 
@@ -315,29 +365,6 @@ class MemoryStore(Upkeep):
         counts where a field of the record's own, such as ``$name``, is not set.
         """
         return run(self._verbs.facet(field, namespace, filter=filter, limit=limit))
-
-    def delete(
-        self,
-        namespace: ids.NamespaceLike,
-        ids: PointId | Sequence[PointId] | None = None,
-        *,
-        source: str | None = None,
-        filter: Filter | None = None,
-        everything: bool = False,
-    ) -> int:
-        """Delete memories; how many chunks there were.
-
-        Args:
-            namespace: Whose.
-            ids: These.
-            source: Or the document of that name.
-            filter: Or those that satisfy a filter.
-            everything: Or all of the namespace and those below it.
-
-        Raises:
-            InvalidInputError: None of the four is given, or several.
-        """
-        return run(self._verbs.delete(namespace, ids, source=source, filter=filter, everything=everything))
 
     def close(self) -> None:
         """Let go of the store; twice is no error."""

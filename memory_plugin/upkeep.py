@@ -1,6 +1,8 @@
-"""What both stores do to themselves: forget, rotate, change the model, verify, describe; one line a verb."""
+"""What both stores do to what they have: delete, forget, rotate, change the model, verify; one line a verb."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from memory_plugin import ids
 from memory_plugin.engine.backfill import BATCH
@@ -13,13 +15,36 @@ from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.flow import run
 from memory_plugin.protocols import AnyEmbedder
-from memory_plugin.types import Json, Quantization
+from memory_plugin.types import Filter, Json, PointId, Quantization
 
 
 class Upkeep:
     """Of ``MemoryStore``."""
 
     _verbs: Verbs
+
+    def delete(
+        self,
+        namespace: ids.NamespaceLike,
+        ids: PointId | Sequence[PointId] | None = None,
+        *,
+        source: str | None = None,
+        filter: Filter | None = None,
+        everything: bool = False,
+    ) -> int:
+        """Delete memories; how many chunks there were.
+
+        Args:
+            namespace: Whose.
+            ids: These.
+            source: Or the document of that name.
+            filter: Or those that satisfy a filter.
+            everything: Or all of the namespace and those below it.
+
+        Raises:
+            InvalidInputError: None of the four is given, or several.
+        """
+        return run(self._verbs.delete(namespace, ids, source=source, filter=filter, everything=everything))
 
     def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
         """Destroy a data subject's key and delete its memories; says what is gone and what is not.
@@ -146,6 +171,18 @@ class AsyncUpkeep:
 
     async def _verbs(self) -> Verbs:
         raise NotImplementedError
+
+    async def delete(
+        self,
+        namespace: ids.NamespaceLike,
+        ids: PointId | Sequence[PointId] | None = None,
+        *,
+        source: str | None = None,
+        filter: Filter | None = None,
+        everything: bool = False,
+    ) -> int:
+        """See ``Upkeep.delete``."""
+        return await (await self._verbs()).delete(namespace, ids, source=source, filter=filter, everything=everything)
 
     async def forget(self, namespace: ids.NamespaceLike) -> Forgotten:
         """See ``Upkeep.forget``."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from memory_plugin.engine.backfill import heal
 from memory_plugin.engine.commit import NOTHING, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
-from memory_plugin.engine.core import Engine
+from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.encode import encode
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
 from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
-from memory_plugin.engine.spaces import fitting, follow
+from memory_plugin.engine.spaces import fitting, follow, lacking
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
@@ -42,7 +42,12 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     # Of several texts under one name the last counts.
     last = {work.document: work for work in works}
     found = await existing(engine, sealer, list(last))
-    todo = [work for work in last.values() if not found.get(work.document, NOTHING).has(work.revision)]
+    bare = await _bare_images(engine, last.values())
+    todo = [
+        work
+        for work in last.values()
+        if work.document in bare or not found.get(work.document, NOTHING).has(work.revision)
+    ]
     changed = {work.document for work in todo}
     ids = {
         work.document: point_ids(sealer, work, found[work.document].expected[work.revision])
@@ -78,6 +83,15 @@ def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequenc
         )
         for entry in items
     ]
+
+
+async def _bare_images(engine: Engine, works: Iterable[Work]) -> set[str]:
+    """Images that are there without a vector of the model that is searched: added again, they get one."""
+    images = tuple(work.document for work in works if work.entry.image is not None)
+    if not images:
+        return set()
+    where = And((lacking(engine, engine.active.space, images=True), AnyOf(DOCUMENT, images)))
+    return {str(point.payload[DOCUMENT]) async for point in scroll(engine, where, payload=(DOCUMENT,))}
 
 
 def _require_one_vector(engine: Engine, entry: Entry) -> None:

@@ -147,9 +147,9 @@ async def fill(
         if items:
             made = await make(engine, model, items)
             done.filled += await engine.io.uninterrupted(_write(engine, model, items, made))
-            tell(done.filled)
             if pace is not None:
                 await pace.wait(engine, len(items))
+            tell(done.filled)
     return done
 
 

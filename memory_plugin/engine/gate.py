@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from memory_plugin.engine.payload import RECORD, SUBJECT, open_record, vector_ke
 from memory_plugin.engine.spaces import eligible
 from memory_plugin.metrics import recall_at
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import And, AnyOf, Filter, LegQuery, PointId, Scored, Vector
+from memory_plugin.types import And, AnyOf, Filter, LegQuery, Scored, Vector
 
 K = 10
 """Of how many first hits recall and agreement are taken."""
@@ -42,6 +43,9 @@ AGREEMENT_FLOOR = 0.05
 
 COMPARED = 100
 """Neighbours that have to be compared for that share to mean anything."""
+
+TIE = 1e-3
+"""Cosines that differ less are equal: a stored vector is one of float32 that was turned."""
 
 _WORD = re.compile(r"\w+")
 _PART = 12
@@ -174,30 +178,30 @@ async def _self_retrieval(engine: Engine, model: Model, probes: Sequence[_Probe]
     return found / len(probes)
 
 
-async def neighbours(engine: Engine, model: Model, probes: Sequence[_Probe]) -> list[set[PointId] | None]:
-    """The nearest memories of each, itself aside; None for one that has no vector of the model."""
+async def neighbours(engine: Engine, model: Model, probes: Sequence[_Probe]) -> list[list[Scored] | None]:
+    """The nearest memories of each, itself aside, best first; None for one that has no vector of the model."""
     rows = await stored(engine, model, [probe.item for probe in probes])
-    found: list[set[PointId] | None] = []
+    found: list[list[Scored] | None] = []
     for probe, row in zip(probes, rows, strict=True):
         if row is None:
             found.append(None)
             continue
         sealer = probe.item.sealer
         hits = await nearest(engine, model, sealer, _all_of(sealer), row, limit=probe.k + 1)
-        ids = [hit.id for hit in hits if hit.id != probe.item.point.id]
-        found.append(set(ids[: probe.k]))
+        found.append([hit for hit in hits if hit.id != probe.item.point.id][: probe.k])
     return found
 
 
 def _agreement(
-    probes: Sequence[_Probe], old: Sequence[set[PointId] | None], new: Sequence[set[PointId] | None]
+    probes: Sequence[_Probe], old: Sequence[list[Scored] | None], new: Sequence[list[Scored] | None]
 ) -> float:
     """Mean share of neighbours that both have, above chance: 1 for the same, 0 for unrelated spaces."""
     shares = []
     for probe, one, other in zip(probes, old, new, strict=True):
         if one is not None and other is not None:
             chance = probe.k / max(probe.crowd - 1, 1)
-            shares.append((len(one & other) / probe.k - chance) / (1 - chance))
+            both = {hit.id for hit in one} & {hit.id for hit in other}
+            shares.append((len(both) / probe.k - chance) / (1 - chance))
     return sum(shares) / len(shares) if shares else 0.0
 
 
@@ -216,18 +220,25 @@ async def nearest(
     return found[0]
 
 
-async def agreement(engine: Engine, model: Model) -> tuple[list[_Probe], list[set[PointId] | None]]:
+Seen: TypeAlias = tuple[list[_Probe], list[list[Scored] | None]]
+"""A sample with its neighbours."""
+
+
+async def look(engine: Engine, model: Model) -> Seen:
     """A sample with its neighbours as the store finds them now, to compare with later."""
     probes = await _probes(engine, model)
     return probes, await neighbours(engine, model, probes)
 
 
-async def kept(
-    engine: Engine, model: Model, before: tuple[list[_Probe], list[set[PointId] | None]], floor: float
-) -> Figure | None:
-    """How much of that the store still finds; None where it is too small to tell."""
+async def kept(engine: Engine, model: Model, before: Seen, floor: float) -> Figure | None:
+    """How many of the neighbours found now are as near as those found before; None where there are too few to tell.
+
+    By their cosines, which do not depend on the quantization: of several that are equally near any will do.
+    """
     probes, old = before
-    if not probes:
-        return None
-    share = _agreement(probes, old, await neighbours(engine, model, probes))
-    return Figure(f"neighbours kept@{K}", share, floor, None, len(probes))
+    shares = []
+    for one, other in zip(old, await neighbours(engine, model, probes), strict=True):
+        if one and other:
+            worst = min(hit.score for hit in one) - TIE
+            shares.append(sum(hit.score >= worst for hit in other) / len(one))
+    return Figure(f"neighbours kept@{K}", sum(shares) / len(shares), floor, None, len(shares)) if shares else None

@@ -112,6 +112,8 @@ def _read(path: object) -> tuple[bytes, datetime | None]:
                 f"{place} is {found.st_size:,} bytes long; at most {MAX_IMAGE_BYTES:,} are accepted"
             )
         return place.read_bytes(), datetime.fromtimestamp(found.st_mtime, UTC)
+    except InvalidInputError:
+        raise
     except OSError as error:
         raise InvalidInputError(f"{place} cannot be read: {error.strerror or error}") from error
     except (OverflowError, ValueError) as error:

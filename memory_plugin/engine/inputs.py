@@ -70,6 +70,8 @@ def read_file(
             raise InvalidInputError(f"{path} is {found.st_size:,} bytes long; at most {limit:,} are accepted")
         text = path.read_bytes().decode("utf-8-sig")
         modified = None if time is not None else datetime.fromtimestamp(found.st_mtime, UTC)
+    except InvalidInputError:
+        raise
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is not UTF-8 text (byte {error.start}): convert it to text first") from error
     except OSError as error:

@@ -257,7 +257,7 @@ async def rollback(engine: Engine, embedder: Embedder | None, plan: Plan) -> Mig
     start = time.monotonic()
     await engine.io.uninterrupted(swap(engine, embedder))
     way = Embedding()
-    with suppress(ProviderError):  # the store serves all the same; the answer says what is missing
+    with suppress(ProviderError, InvalidInputError):  # the store serves all the same; the answer says what is missing
         await fill(engine, engine.active, way, batch=plan.batch, pace=Pace(plan.rate))
     identity = engine.active.embedder.identity
     return await report(engine, Migration("stable", identity, 0, embedded=way.made, seconds=time.monotonic() - start))
@@ -273,7 +273,7 @@ async def requantize(engine: Engine, quantization: Quantization, plan: Plan) -> 
     if engine.settings.vectors == "sealed":
         raise MigrationError("sealed vectors are compared in this process, in full: there is nothing to quantize")
     async with _alone(engine):
-        before, old = await gate.agreement(engine, engine.active), engine.settings.quantization
+        before, old = await gate.look(engine, engine.active), engine.settings.quantization
         await engine.io.uninterrupted(quantize(engine, quantization))
         kept = await gate.kept(engine, engine.active, before, plan.floor)
         found = Gate(() if kept is None else (kept,))

@@ -114,9 +114,7 @@ def _blend(engine: Engine, model: Model, query: str, opened: Sequence[Opened]) -
 
 def _finds(leg: str, model: Model, one: Opened) -> bool:
     """Whether it says something of a candidate that a leg did not find it: the leg has to know it."""
-    record = one.hit.record
-    knows = leg == LEXICAL or may_see(model.embedder, local_only=record.local_only)
-    return knows and (leg == DENSE or record.text != "")
+    return leg == LEXICAL or may_see(model.embedder, local_only=one.hit.record.local_only)
 
 
 def _ordered(

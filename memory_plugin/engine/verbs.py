@@ -16,6 +16,7 @@ from memory_plugin.engine import request as requests
 from memory_plugin.engine import rotate as rotating
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
+from memory_plugin.engine.images import ImageLike, image_entry, require_images
 from memory_plugin.engine.inputs import Questions, model_of, read_file, read_questions
 from memory_plugin.engine.one_space import search_active
 from memory_plugin.errors import StoreClosedError
@@ -28,6 +29,7 @@ from memory_plugin.types import (
     Filter,
     Json,
     Metadata,
+    Numbers,
     Page,
     PointId,
     Quantization,
@@ -67,6 +69,7 @@ class Verbs:
         markdown: bool,
         local_only: bool,
         progress: adding.Progress | None,
+        vector: Numbers | None = None,
     ) -> Added:
         """See ``MemoryStore.add``."""
         engine = self.engine
@@ -80,6 +83,8 @@ class Verbs:
             metadata=metadata,
             markdown=markdown,
             local_only=local_only,
+            vector=vector,
+            dimension=engine.manifest.spaces[engine.active.space].dimension,
         )
         return await adding.add(engine, checked, where, progress or adding.silent)
 
@@ -108,6 +113,34 @@ class Verbs:
             progress=None,
         )
 
+    async def add_image(
+        self,
+        image: ImageLike,
+        namespace: ids.NamespaceLike,
+        *,
+        caption: str | None,
+        source: str | None,
+        time: datetime | None,
+        metadata: Metadata | None,
+        local_only: bool,
+    ) -> Added:
+        """See ``MemoryStore.add_image``."""
+        engine = self.engine
+        where = ids.namespace(namespace)
+        require_images(engine.active)
+        entry = await engine.io.call(
+            image_entry,
+            engine.active,
+            image,
+            engine.settings,
+            caption=caption,
+            source=source,
+            time=time,
+            metadata=metadata,
+            local_only=local_only,
+        )
+        return await adding.add(engine, [entry], where)
+
     async def search(
         self,
         query: str,
@@ -119,6 +152,7 @@ class Verbs:
         rerank: requests.Rerank,
         per_document: int | None,
         neighbours: int,
+        vector: Numbers | None = None,
     ) -> Results:
         """See ``MemoryStore.search``."""
         asked = requests.request(
@@ -130,6 +164,7 @@ class Verbs:
             rerank=rerank,
             per_document=per_document,
             neighbours=neighbours,
+            vector=vector,
         )
         return await search_active(self.engine, asked)
 
@@ -143,6 +178,7 @@ class Verbs:
         filter: Filter | None,
         neighbours: int,
         encoding: str,
+        vector: Numbers | None = None,
     ) -> Context:
         """See ``MemoryStore.context``."""
         ids.whole(max_tokens, "max_tokens")
@@ -156,6 +192,7 @@ class Verbs:
             rerank="full",
             per_document=None,
             neighbours=neighbours,
+            vector=vector,
         )
         engine = self.engine
         count = self._counters.get(encoding)
