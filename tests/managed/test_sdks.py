@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,8 @@ from memory_plugin.testing.wire import WireServer
 from memory_plugin.types import Matrix
 from tests.managed.providers import embedder, reranker
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # others' clients leave sockets to the garbage collector
+
 TEXTS = ["The cat sleeps on the sofa.", "Interest rates rose.", "naïve café, Ω ≈ 3, 東京"]
 QUERY = "where does the cat sleep"
 
@@ -21,6 +24,7 @@ QUERY = "where does the cat sleep"
 def wire() -> Iterator[WireServer]:
     with WireServer() as wire:
         yield wire
+    gc.collect()
 
 
 def sdk(name: str) -> Any:
@@ -98,7 +102,6 @@ def test_cohere(wire: WireServer) -> None:
             client.embed(input_type="search_query", request_options={"max_retries": 0}, **named)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_voyage(wire: WireServer) -> None:
     voyageai = sdk("voyageai")
     client = voyageai.Client(api_key=wire.key, base_url=wire.url("voyage"), max_retries=1)

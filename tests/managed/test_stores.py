@@ -17,7 +17,8 @@ from memory_plugin import (
 )
 from memory_plugin.testing.wire import WireServer
 from tests.conftest import Opener
-from tests.managed.providers import EMBEDDERS, RERANKERS, embedder, reranker
+from tests.managed import providers
+from tests.managed.providers import EMBEDDERS, RERANKERS, reranker
 
 TEXTS = ["The cat sleeps on the sofa.", "Interest rates rose by a quarter point.", "Error E1042: certificate expired."]
 
@@ -29,6 +30,21 @@ def wire() -> Iterator[WireServer]:
 
 
 QUICK = {"attempts": 2, "backoff": 0.01}
+SMALL = {
+    "openai": 64,
+    "azure": 64,
+    "ollama": 64,
+    "cohere": 256,
+    "voyage": 256,
+    "jina": 64,
+    "zeroentropy": 80,
+    "tei": 64,
+}
+
+
+def embedder(vendor: str, wire: WireServer, **options: Any) -> Any:
+    """With short vectors: what a store does with long ones takes a while."""
+    return providers.embedder(vendor, wire, dimension=SMALL[vendor], **options)
 
 
 @pytest.mark.parametrize("vendor", EMBEDDERS)
@@ -41,10 +57,10 @@ def test_a_store_is_made_and_opened_again(open_store: Opener, wire: WireServer, 
     hit = store.search("where does the cat sleep", "alice", limit=1)[0]
     assert hit.text == TEXTS[0]
     assert ("rerank" in hit.stages) == (vendor in RERANKERS)
-    store.shut()
+    store.close()
     again = open_store(**{**options, "embedder": embedder(vendor, wire)})
     assert again.search("interest rates", "alice", limit=1)[0].text == TEXTS[1]
-    again.shut()
+    again.close()
     for one in options.values():
         if one is not None:
             one.close()
@@ -65,11 +81,11 @@ def test_another_address_is_another_model_unless_it_is_said_to_be_the_same(
     open_store: Opener, wire: WireServer
 ) -> None:
     with WireServer() as elsewhere:
-        open_store(embedder=embedder("openai", wire)).shut()
+        open_store(embedder=embedder("openai", wire)).close()
         with pytest.raises(ManifestMismatchError, match=r"revision +v1@127.0.0.1:\d+ +v1@127.0.0.1:\d+ +←"):
             open_store(embedder=embedder("openai", elsewhere))
-        open_store("named", embedder=embedder("openai", wire, revision="ours")).shut()
-        open_store("named", embedder=embedder("openai", elsewhere, revision="ours")).shut()
+        open_store("named", embedder=embedder("openai", wire, revision="ours")).close()
+        open_store("named", embedder=embedder("openai", elsewhere, revision="ours")).close()
 
 
 @pytest.mark.parametrize(("vendor", "model"), [("ollama", "nomic-embed-text"), ("tei", None)])
@@ -77,8 +93,8 @@ def test_a_service_that_tells_its_weights_may_move(
     open_store: Opener, wire: WireServer, vendor: str, model: str | None
 ) -> None:
     with WireServer() as elsewhere:
-        open_store(embedder=embedder(vendor, wire)).shut()
-        open_store(embedder=embedder(vendor, elsewhere)).shut()
+        open_store(embedder=embedder(vendor, wire)).close()
+        open_store(embedder=embedder(vendor, elsewhere)).close()
         elsewhere.revision = "2"
         with pytest.raises(ManifestMismatchError, match="revision"):
             open_store(embedder=embedder(vendor, elsewhere))
