@@ -89,7 +89,7 @@ def test_options_follow_a_question_mark() -> None:
         ("acme?=3", "option=value"),
         ("acme?dimension=3&dimension=4", "'dimension' is given twice"),
         ("acme:small?api_key=verysecret", "set the provider's environment variable"),
-        ("local:other", "'local' has one model only: leave out ':other'"),
+        ("local:other", "name a directory that `memory-plugin train` wrote"),
         ("local?threads=2", "'local' has no option 'threads'; it has: workers"),
         ("local?workers=0", "workers must be at least 1"),
     ],

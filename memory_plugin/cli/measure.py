@@ -224,7 +224,7 @@ def evaluate(
     if directory is not None:
         found = _of_set(directory, asked, store)
     else:
-        model = (asked.embedders or [os.environ.get(EMBEDDER_VARIABLE)])[0]
+        model = asked.embedders[0] if asked.embedders else os.environ.get(EMBEDDER_VARIABLE)
         where = Place(store or os.environ.get(STORE_VARIABLE), keys, plaintext, model, offline)
         if make:
             _make(where, namespace, out, number, seed, as_json=as_json)
