@@ -115,11 +115,11 @@ def test_questions_of_a_store_made_edited_asked(invoke: Invoke, filled: Path) ->
     assert {row["type"] for row in found["rows"]} == {"all", "sentence", "identifier", "mine"}
     assert found["rows"][0]["recall@10"] == 1
     assert found["stores"][0]["memories"] == len(NOTES) + 1
-    text = invoke(
+    told = invoke(
         "eval", "--questions", "questions.jsonl", "--reranker", "none", "--reranker", "late", "--sample", "3"
     ).stdout
-    assert "memory at" not in text  # the store as it is, not one of a million
-    assert "questions.jsonl: 0 rows, 3 questions" in text
+    assert "memory at" not in told  # the store as it is, not one of a million
+    assert "questions.jsonl: 0 rows, 3 questions" in told
 
 
 def test_its_memories_under_other_models(invoke: Invoke, filled: Path) -> None:

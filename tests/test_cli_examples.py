@@ -32,6 +32,8 @@ def test_help_shows_them(invoke: Invoke, command: str) -> None:
 @pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for line in lines])
 def test_they_run(invoke: Invoke, here: Path, example: str) -> None:
     sets.write(here / "questions")
+    mine = {"query": "Where does Alice live?", "namespace": "alice", "source": "notes.md"}
+    (here / "mine.jsonl").write_text(json.dumps(mine) + "\n", encoding="utf-8")
     if not example.startswith("memory-plugin add"):
         ids = data(invoke("add", "notes.md", "-n", "alice", "--json"))["ids"]
         invoke("add", "notes", "chat.jsonl", "-n", "alice/session-7", "--meta", "team=search")
