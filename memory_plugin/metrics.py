@@ -116,6 +116,23 @@ def bootstrap(
     return [Interval(float(one), float(other)) for one, other in zip(low, high, strict=True)]
 
 
+def shares(values: NDArray[np.float64]) -> list[Interval]:
+    """95 % intervals of means of values from 0 to 1, that mean what they say for fifty questions too.
+
+    Two questions are added before resampling, one that scored 0 and one that scored 1.  Without them, fifty questions
+    that were all answered would give the interval [1, 1], and on real sets the interval of the recall of fifty
+    questions held the true one in 62 to 91 % of samples in place of 95; with them in 95 to 100 % (docs/choosing.md).
+
+    Args:
+        values: Shape (questions, metrics), at least one question.
+
+    Returns:
+        One interval a column.
+    """
+    ends = np.array([[0.0], [1.0]]).repeat(values.shape[1], axis=1)
+    return bootstrap(np.concatenate([values, ends]))
+
+
 def paired(
     values: NDArray[np.float64],
     baseline: NDArray[np.float64],

@@ -85,15 +85,14 @@ def linear(values: Sequence[float], *, least: float = -math.inf, most: float = m
     low, high = min(values), max(values)
     room = max((high - low) * 0.08, abs(high) * 0.02, 1e-9)
     low, high = max(low - room, least), min(high + room, most)
-    step = _nice((high - low) / 5)
+    power = 10.0 ** math.floor(math.log10((high - low) / 10))
+    every = (_multiples(low, high, factor * power) for factor in (1, 2, 5, 10, 20, 50))
+    return Axis(low, high, next(ticks for ticks in every if len(ticks) <= 7))
+
+
+def _multiples(low: float, high: float, step: float) -> tuple[float, ...]:
     first = math.ceil(low / step - 1e-9)
-    ticks = [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
-    return Axis(low, high, tuple(ticks))
-
-
-def _nice(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
+    return tuple(number * step for number in range(first, math.floor(high / step + 1e-9) + 1))
 
 
 def ratios(values: Sequence[float]) -> Axis:
@@ -111,7 +110,8 @@ def ratios(values: Sequence[float]) -> Axis:
     every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     inside = [tick for tick in every if low <= tick <= high]
     sparse = [tick for tick in inside if round(tick / 10 ** math.floor(math.log10(tick) + 1e-9)) == 1]
-    return Axis(low, high, tuple(sparse if len(inside) > 7 else inside), logarithmic=True)
+    ticks = sparse if len(inside) > 7 else inside
+    return Axis(low, high, tuple(ticks[:: -(-len(ticks) // 8)]), logarithmic=True)
 
 
 def frontier(marks: Sequence[Mark], cost: Callable[[Mark], float]) -> list[Mark]:

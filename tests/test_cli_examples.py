@@ -50,6 +50,8 @@ def test_they_run(invoke: Invoke, here: Path, example: str) -> None:
             pytest.importorskip(package, reason=f"the extra {NEEDS[example]} is not installed")
     sets.write(here / "questions")
     toy.write(here / "pairs.jsonl", SHOP)
+    mine = {"query": "Where does Alice live?", "namespace": "alice", "source": "notes.md"}
+    (here / "mine.jsonl").write_text(json.dumps(mine) + "\n", encoding="utf-8")
     if not example.startswith("memory-plugin add"):
         ids = data(invoke("add", "notes.md", "-n", "alice", "--json"))["ids"]
         invoke("add", "notes", "chat.jsonl", "-n", "alice/session-7", "--meta", "team=search")

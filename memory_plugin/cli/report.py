@@ -95,7 +95,11 @@ def _print_candidates(found: Evaluation) -> None:
     sizes = [f"memory at {planned:,}", "disk", "cost"] if planned else []
     columns = ["candidate", "R@10", "above the first", "NDCG@10", "p50 ms", "p95 ms", *sizes]
     show.table(columns, rows)
-    show.table(["R@10: what can be concluded"], [[one["verdict"]] for one in found.to_json()["differences"]])
+    verdicts = [
+        found.verdict(label, difference)
+        for label, difference in zip(found.labels[1:], found.differences(), strict=True)
+    ]
+    show.table(["what can be concluded"], [[sentence] for one in verdicts for sentence in one.split("; ")])
 
 
 def _between(value: float, bounds: Sequence[float]) -> str:

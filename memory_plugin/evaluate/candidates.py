@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +14,7 @@ from memory_plugin.embedders.truncated import Truncated
 from memory_plugin.errors import ConfigurationError, InvalidInputError
 from memory_plugin.evaluate.reuse import Once, Repacking
 from memory_plugin.evaluate.running import several
+from memory_plugin.manifest import space
 from memory_plugin.protocols import Embedder, LateInteraction, Reranker
 from memory_plugin.settings import Settings
 from memory_plugin.types import Quantization
@@ -75,9 +77,14 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """For people, and as the name of a directory."""
+        """For people."""
         form = "" if self.form is None else f" {self.form}"
         return f"{self.name} {self.embedder.identity.dimension}{form}"
+
+    @property
+    def directory(self) -> str:
+        """Where its store is kept, beside those of others."""
+        return re.sub(r"[^\w.-]+", "-", self.label) + "-" + space(self.embedder.identity)
 
 
 def forms(quantization: Quantization | Sequence[Quantization] | None) -> Sequence[Quantization | None]:
@@ -89,8 +96,13 @@ def forms(quantization: Quantization | Sequence[Quantization] | None) -> Sequenc
     return [None] if quantization is None else several(quantization, QUANTIZATIONS, "quantization")
 
 
-def candidates(name: Any, models: Models) -> Iterator[Candidate]:
+def candidates(name: Any, models: Models, taken: set[str]) -> Iterator[Candidate]:
     """The stores of one model: each dimension that it can have, in each form.
+
+    Args:
+        name: A name or an object.
+        models: What is compared.
+        taken: What other models are called; grows.
 
     Raises:
         InvalidInputError: It has none of the dimensions.
@@ -102,6 +114,9 @@ def candidates(name: Any, models: Models) -> Iterator[Candidate]:
         base = registry.adapted(name, allow_network=allowed)
     full = base.identity.dimension
     called = name if isinstance(name, str) else f"{base.identity.provider}:{base.identity.model}"
+    if called in taken:
+        called = f"{called}@{base.identity.revision[:12]}"
+    taken.add(called)
     sizes = [full] if models.dimensions is None else [size for size in models.dimensions if size <= full]
     if not sizes:
         raise InvalidInputError(f"{called} has {full} dimensions: it cannot have {models.dimensions}")

@@ -6,7 +6,6 @@ One store a candidate, made and measured one after another, since they would dis
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -159,9 +158,10 @@ def compare(data: Dataset, stages: Stages, models: Models, where: Path, tell: Pr
         judge = models.cross_encoder if not isinstance(models.cross_encoder, str) else registry.reranker(LOCAL)
     count: Counted | None = None
     done: list[Run] = []
+    taken: set[str] = set()
     for name in models.embedders:
-        for one in candidates(name, models):
-            here = where if models.alone else where / re.sub(r"[^\w.-]+", "-", one.label)
+        for one in candidates(name, models, taken):
+            here = where if models.alone else where / one.directory
             index = EdgeIndex(here / "store")
             with MemoryStore(
                 index,

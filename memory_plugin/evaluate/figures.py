@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_plugin.engine.request import Legs
-from memory_plugin.metrics import METRICS, Difference, Interval, bootstrap, paired
+from memory_plugin.metrics import METRICS, Difference, Interval, paired, shares
 from memory_plugin.plan import Plan
 from memory_plugin.types import Json, Quantization
 
@@ -221,6 +221,12 @@ class Evaluation:
             found["differences"] = self._differences_json()
         return found
 
+    def verdict(self, label: str, by_metric: Mapping[str, Difference]) -> str:
+        """What can be concluded of a run, compared with the first: by recall, and by NDCG, which tells sooner."""
+        first = self.labels[0]
+        told = {name: verdict(by_metric[name], label, first, self.questions) for name in ("recall@10", "ndcg@10")}
+        return "; ".join(f"{name}: {sentence}" for name, sentence in told.items())
+
     def _differences_json(self) -> list[dict[str, Any]]:
         """Each run against the first, with what can be concluded."""
         labels = self.labels
@@ -229,7 +235,7 @@ class Evaluation:
                 "of": label,
                 "from": labels[0],
                 **{name: found._asdict() for name, found in by_metric.items()},
-                "verdict": verdict(by_metric["recall@10"], label, labels[0], self.questions),
+                "verdict": self.verdict(label, by_metric),
             }
             for label, by_metric in zip(labels[1:], self.differences(), strict=True)
         ]
@@ -244,24 +250,25 @@ def verdict(found: Difference, one: str, other: str, questions: int) -> str:
         other: Its label.
         questions: How many were asked.
     """
-    between = f"[{signed(found.low)}, {signed(found.high)}]"
-    if found.low > 0:
-        return f"{one} is better than {other} by {signed(found.mean)} {between}"
-    if found.high < 0:
-        return f"{one} is worse than {other} by {signed(-found.mean)} [{signed(-found.high)}, {signed(-found.low)}]"
     half = (found.high - found.low) / 2
-    text = f"{questions} questions cannot tell {one} from {other}: the difference is between {between[1:-1]}"
+    digits = 2 if half >= 0.015 else 3
+    low, high = (signed(bound, digits) for bound in (found.low, found.high))
+    if found.low > 0:
+        return f"{one} is better than {other} by {signed(found.mean, digits)} [{low}, {high}]"
+    if found.high < 0:
+        by, least, most = (signed(-value, digits) for value in (found.mean, found.high, found.low))
+        return f"{one} is worse than {other} by {by} [{least}, {most}]"
+    text = f"{questions} questions cannot tell {one} from {other}: the difference is between {low} and {high}"
     if half <= TARGET:
-        return text.replace(", ", " and ", 1)
-    needed = questions * (half / TARGET) ** 2
-    rounded = math.ceil(needed / 50) * 50
-    return text.replace(", ", " and ", 1) + f"; some {rounded:,} would tell one of {TARGET:.2f}"
+        return text
+    needed = math.ceil(questions * (half / TARGET) ** 2 / 50) * 50
+    return f"{text} (some {needed:,} questions would tell {TARGET:.2f})"
 
 
-def signed(number: float) -> str:
-    """A difference with two decimals, its sign a minus that reads as one."""
-    text = f"{abs(number):.2f}"
-    return f"−{text}" if number < 0 and text != "0.00" else text
+def signed(number: float, digits: int = 2) -> str:
+    """A difference, its sign a minus that reads as one."""
+    text = f"{abs(number):.{digits}f}"
+    return f"−{text}" if number < 0 and float(text) else text
 
 
 def rows(types: Sequence[str], values: NDArray[np.float64], tokens: NDArray[np.float64]) -> tuple[Row, ...]:
@@ -280,7 +287,7 @@ def _row(kind: str, values: NDArray[np.float64], tokens: NDArray[np.float64]) ->
         type=kind,
         n=len(values),
         values=dict(zip(METRICS, means, strict=True)),
-        intervals=dict(zip(METRICS, bootstrap(values), strict=True)),
+        intervals=dict(zip(METRICS, shares(values), strict=True)),
         tokens=float(tokens.mean()),
     )
 
