@@ -128,7 +128,7 @@ class _Training:
         rng = random.Random(self.recipe.seed)  # noqa: S311
         every = max(1, self.epoch // CHECKS)
         recent: list[float] = []
-        negatives = NEGATIVES if self.recipe.method == "contrastive" else None
+        negatives = NEGATIVES[self.recipe.method]
         for _ in range(self.recipe.epochs):
             for batch in batches(self.examples, self.recipe.batch, rng, negatives=negatives):
                 recent.append(self._step(batch))
@@ -221,7 +221,7 @@ class _Judge:
     def __init__(self, model: SentenceTransformer, examples: Sequence[Example]) -> None:
         self.model = model
         self.queries = [one.query for one in examples]
-        texts = (text for one in examples for text in (*one.answers, *one.negatives[:NEGATIVES]))
+        texts = (text for one in examples for text in (*one.answers, *one.negatives[: NEGATIVES["contrastive"]]))
         self.passages = list(dict.fromkeys(texts))
         self.relevant: list[dict[str, int]] = [dict.fromkeys(one.answers, 1) for one in examples]
 
