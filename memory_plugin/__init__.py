@@ -26,6 +26,7 @@ from memory_plugin.errors import (
     MemoryPluginError,
     MissingExtraError,
     ProviderError,
+    QuotaError,
     RerankError,
     SealError,
     StoreClosedError,
@@ -54,6 +55,7 @@ from memory_plugin.types import (
     Results,
     StageScore,
     TokenVectors,
+    Usage,
 )
 
 __version__ = "0.1.0"
@@ -88,6 +90,7 @@ __all__ = [
     "ModelIdentity",
     "Page",
     "ProviderError",
+    "QuotaError",
     "Record",
     "RerankError",
     "Results",
@@ -102,6 +105,7 @@ __all__ = [
     "UnknownKeyError",
     "UnknownProviderError",
     "UnsealedPayloadError",
+    "Usage",
     "Verified",
     "WrongKeyError",
     "and_",

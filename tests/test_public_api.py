@@ -23,9 +23,9 @@ _PUBLIC = """
 PLAINTEXT Added AsyncMemoryStore CallbackKek Chunk Citation ConfigurationError Context DecryptionError Document
 EmbeddingError Embeddings FileKeyRing Forgotten ForkedStoreError Hit IndexUnavailableError InvalidInputError
 KeyServiceError LocalKek ManifestMismatchError MemoryNotFoundError MemoryPluginError MemoryStore Message
-MissingExtraError ModelIdentity Page ProviderError Record RerankError Results Rotated SealError Settings StageScore
-StoreClosedError StoreLockedError TokenVectors UnknownKeyError UnknownProviderError UnsealedPayloadError Verified
-WrongKeyError and_ any_of eq not_ or_ range_ time_range
+MissingExtraError ModelIdentity Page ProviderError QuotaError Record RerankError Results Rotated SealError Settings
+StageScore StoreClosedError StoreLockedError TokenVectors TrainingError UnknownKeyError UnknownProviderError
+UnsealedPayloadError Usage Verified WrongKeyError and_ any_of eq not_ or_ range_ time_range
 """
 PUBLIC = _PUBLIC.split()
 

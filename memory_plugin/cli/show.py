@@ -123,6 +123,11 @@ def is_narrow() -> bool:
     return is_terminal() and _console().width < WIDE_TERMINAL
 
 
+def width() -> int:
+    """Columns of the terminal."""
+    return _console().width
+
+
 def bill(tokens: int, cost: float | None) -> str:
     """What vendors charged for."""
     return f"{tokens:,} tokens billed, " + ("at a price that is not known" if cost is None else f"about ${cost:.6f}")

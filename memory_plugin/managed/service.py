@@ -107,7 +107,7 @@ class Service:
         vendor: Whose it is.
         model: Its name there.
         error: What a failure becomes.
-        connect: Makes a connection; called once a process.
+        connect: Makes a connection; called once a process.  A method of whoever holds the service.
         options: As the caller gave them.
 
     Raises:
@@ -142,7 +142,7 @@ class Service:
         self._policy = Policy(**given)
         own = options.get("prices")
         self._meter = Meter(prices.price(self.name, own), prices.price_of_search(self.name, own))
-        self._connect = connect
+        self._connect = weakref.WeakMethod(connect)  # or the two would keep each other, and their sockets
         self._connections: dict[int, tuple[Connection, Turns]] = {}
         self._locks = {os.getpid(): threading.Lock()}
         weakref.finalize(self, _close, self._connections)
@@ -249,7 +249,9 @@ class Service:
         process = os.getpid()
         with self._locks.setdefault(process, threading.Lock()):
             if process not in self._connections:
-                self._connections[process] = self._connect(self), Turns(self._concurrency)
+                connect = self._connect()
+                assert connect is not None
+                self._connections[process] = connect(self), Turns(self._concurrency)
             return self._connections[process]
 
     # ── what went wrong ───────────────────────────────────────────────────────────────────────────
