@@ -296,7 +296,7 @@ def test_a_store_with_one_answers_as_a_store_without(tmp_path: Path, path: Path)
         with MemoryStore.open(tmp_path / name, embedder=embedder, **parts) as store:
             store.add(texts, "alice")
             found = store.search("Where does Alice live?", "alice")
-                answers.append({hit.text: {leg: at.score for leg, at in hit.stages.items()} for hit in found})
+            answers.append({hit.text: {leg: at.score for leg, at in hit.stages.items()} for hit in found})
     for answer in answers[1:]:
         assert list(answer) == list(answers[0])
         for text, scores in answer.items():  # each store rotates vectors in its own way
