@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,6 +26,7 @@ from memory_plugin.engine.core import Engine, Model
 from memory_plugin.engine.migration import Figure, Gate
 from memory_plugin.engine.payload import RECORD, SUBJECT, open_record, vector_key
 from memory_plugin.engine.spaces import eligible
+from memory_plugin.errors import UnknownKeyError
 from memory_plugin.metrics import recall_at
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import And, AnyOf, Filter, LegQuery, Scored, Vector
@@ -38,8 +40,11 @@ SAMPLE = 200
 CROWD = 5
 """A subject has to have this many memories for each hit that is looked at, else anything is found."""
 
-AGREEMENT_FLOOR = 0.05
-"""Share of neighbours kept, what chance gives taken away, below which a space is broken: see the ADR."""
+AGREEMENT_FLOOR = 0.1
+"""Agreement below which a space is broken, or a far worse one: see the ADR."""
+
+DEPTH = 10
+"""How many times as many of the old space's neighbours are looked at: what lies beyond is far."""
 
 COMPARED = 100
 """Neighbours that have to be compared for that share to mean anything."""
@@ -84,11 +89,17 @@ async def measure(engine: Engine, old: Model, new: Model, *, questions: Sequence
         return Gate()
     figures: list[Figure] = []
     if _embeds(old) and _embeds(new):
-        before, after = [await _self_retrieval(engine, model, probes) for model in (old, new)]
-        figures.append(_relative(f"self-retrieval@{K}", after, before, floor, len(probes)))
+        one, other = [await _self_retrieval(engine, model, probes) for model in (old, new)]
+        there = await _there(engine, probes)
+        pairs = [pair for pair, stays in zip(zip(one, other, strict=True), there, strict=True) if stays]
+        if pairs:
+            before, after = (sum(found) / len(pairs) for found in zip(*pairs, strict=True))
+            figures.append(_relative(f"self-retrieval@{K}", after, before, floor, len(pairs)))
     if sum(probe.k for probe in probes) >= COMPARED:
-        agreed = _agreement(probes, await neighbours(engine, old, probes), await neighbours(engine, new, probes))
-        figures.append(Figure(f"neighbour agreement@{K}", agreed, AGREEMENT_FLOOR, None, len(probes)))
+        agreed = await _agreement(engine, old, new, probes)
+        if agreed:
+            mean = sum(agreed) / len(agreed)
+            figures.append(Figure(f"neighbour agreement@{K}", mean, AGREEMENT_FLOOR, None, len(agreed)))
     return Gate(tuple(figures))
 
 
@@ -167,18 +178,45 @@ def distinctive(text: str, frequency: Counter[str]) -> str:
     return text[found[start].start() : found[start + _PART - 1].end()]
 
 
-async def _self_retrieval(engine: Engine, model: Model, probes: Sequence[_Probe]) -> float:
-    """Share of memories that a part of them finds."""
+async def _self_retrieval(engine: Engine, model: Model, probes: Sequence[_Probe]) -> list[bool]:
+    """Of each memory, whether a part of it finds it."""
     made = (await engine.embed(model, [probe.query for probe in probes], input_type="query")).vectors
-    found = 0
+    found = []
     for probe, vector in zip(probes, made, strict=True):
         sealer = probe.item.sealer
         hits = await nearest(engine, model, sealer, _all_of(sealer), vector, limit=probe.k)
-        found += probe.item.point.id in {hit.id for hit in hits}
-    return found / len(probes)
+        found.append(probe.item.point.id in {hit.id for hit in hits})
+    return found
 
 
-async def neighbours(engine: Engine, model: Model, probes: Sequence[_Probe]) -> list[list[Scored] | None]:
+async def _there(engine: Engine, probes: Sequence[_Probe]) -> list[bool]:
+    """Which memories were not deleted while they were asked for."""
+    left = await engine.index.fetch(engine.io, [probe.item.point.id for probe in probes], payload=())
+    ids = {point.id for point in left}
+    return [probe.item.point.id in ids for probe in probes]
+
+
+async def _agreement(engine: Engine, old: Model, new: Model, probes: Sequence[_Probe]) -> list[float]:
+    """How near the new space's neighbours are by the old space's measure: 1 as near as its own, 0 as any memory.
+
+    Not how many are the same ones: of many that are equally near, as in templated texts, any will do.
+    """
+    shares = []
+    far, near = await neighbours(engine, old, probes, DEPTH), await neighbours(engine, new, probes)
+    for probe, before, after in zip(probes, far, near, strict=True):
+        if before and after:
+            gains = {hit.id: hit.score - before[-1].score for hit in before}
+            own = sum(hit.score - before[-1].score for hit in before[: probe.k]) / probe.k
+            chance = sum(gains.values()) / max(probe.crowd - 1, 1)
+            if own - chance > TIE:  # else all are equally near, and nothing can be told
+                found = sum(gains.get(hit.id, 0.0) for hit in after) / probe.k
+                shares.append((found - chance) / (own - chance))
+    return shares
+
+
+async def neighbours(
+    engine: Engine, model: Model, probes: Sequence[_Probe], times: int = 1
+) -> list[list[Scored] | None]:
     """The nearest memories of each, itself aside, best first; None for one that has no vector of the model."""
     rows = await stored(engine, model, [probe.item for probe in probes])
     found: list[list[Scored] | None] = []
@@ -186,23 +224,10 @@ async def neighbours(engine: Engine, model: Model, probes: Sequence[_Probe]) -> 
         if row is None:
             found.append(None)
             continue
-        sealer = probe.item.sealer
-        hits = await nearest(engine, model, sealer, _all_of(sealer), row, limit=probe.k + 1)
-        found.append([hit for hit in hits if hit.id != probe.item.point.id][: probe.k])
+        sealer, limit = probe.item.sealer, times * probe.k
+        hits = await nearest(engine, model, sealer, _all_of(sealer), row, limit=limit + 1)
+        found.append([hit for hit in hits if hit.id != probe.item.point.id][:limit])
     return found
-
-
-def _agreement(
-    probes: Sequence[_Probe], old: Sequence[list[Scored] | None], new: Sequence[list[Scored] | None]
-) -> float:
-    """Mean share of neighbours that both have, above chance: 1 for the same, 0 for unrelated spaces."""
-    shares = []
-    for probe, one, other in zip(probes, old, new, strict=True):
-        if one is not None and other is not None:
-            chance = probe.k / max(probe.crowd - 1, 1)
-            both = {hit.id for hit in one} & {hit.id for hit in other}
-            shares.append((len(both) / probe.k - chance) / (1 - chance))
-    return sum(shares) / len(shares) if shares else 0.0
 
 
 def _all_of(sealer: Sealer) -> Filter:
@@ -212,9 +237,14 @@ def _all_of(sealer: Sealer) -> Filter:
 async def nearest(
     engine: Engine, model: Model, sealer: Sealer, where: Filter, vector: Vector, *, limit: int, whole: bool = True
 ) -> list[Scored]:
-    """The dense leg alone: memories nearest to a vector, as the model made it, best first."""
+    """The dense leg alone: memories nearest to a vector, as the model made it, best first.
+
+    Nothing where the subject was forgotten meanwhile: what it has now is under keys of another life.
+    """
     if engine.settings.vectors == "sealed":
-        return await sealed_vectors.search(engine, model, sealer, where, vector, limit=limit, whole_subject=whole)
+        with suppress(UnknownKeyError):
+            return await sealed_vectors.search(engine, model, sealer, where, vector, limit=limit, whole_subject=whole)
+        return []
     row = sealer.rotate(vector[None])[0] if engine.settings.vectors == "rotated" else vector
     found = await engine.index.search(engine.io, [LegQuery(model.dense, row, where, limit)])
     return found[0]

@@ -9,7 +9,7 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,82 +17,23 @@ from memory_plugin import dataset as sets
 from memory_plugin import registry
 from memory_plugin.assembly import AUTO, LOCAL
 from memory_plugin.dataset import Dataset
-from memory_plugin.embedders.truncated import Truncated
 from memory_plugin.engine.request import Legs
-from memory_plugin.errors import ConfigurationError, InvalidInputError
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.evaluate.candidates import PLANNED_FOR, Candidate, Models, candidates, forms
 from memory_plugin.evaluate.figures import Evaluation, Ingest, RerankStage, Run, Setup
-from memory_plugin.evaluate.reuse import Once, Repacking
-from memory_plugin.evaluate.running import Counted, Progress, Stages, ingest, runs, several, silent
+from memory_plugin.evaluate.reuse import Once
+from memory_plugin.evaluate.running import Counted, Progress, Stages, ingest, runs, silent
 from memory_plugin.flow import Blocking, run
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.lexical import terms
 from memory_plugin.plan import EMBEDDED_UP_TO, Choice, Load, plan
-from memory_plugin.protocols import Embedder, LateInteraction, Reranker
+from memory_plugin.protocols import LateInteraction, Reranker
 from memory_plugin.settings import Settings
 from memory_plugin.store import MemoryStore
 from memory_plugin.tokens import counter
 from memory_plugin.types import Document, Message, Quantization
-from memory_plugin.vectors import QUANTIZATIONS
 
-PLANNED_FOR = 1_000_000
 SAMPLED = 300
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Models:
-    """What is compared, and what all candidates share.
-
-    Args:
-        embedders: Names or objects.
-        dimensions: Of the stored vectors; None: each model's own.
-        forms: Quantizations; None among them: as ``settings`` say.
-        settings: Of the stores.
-        late: Makes the late interaction scores.
-        cross_encoder: What "local" runs.
-        planned_for: For how many memories size and cost are told.
-        prices: Your own, in dollars per million tokens by "provider:model".
-    """
-
-    embedders: Sequence[Any]
-    dimensions: Sequence[int] | None = None
-    forms: Sequence[Quantization | None] = (None,)
-    settings: Settings | None = None
-    late: LateInteraction | str = AUTO
-    cross_encoder: Reranker | str = LOCAL
-    planned_for: int = PLANNED_FOR
-    prices: Mapping[str, float] | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is one candidate only."""
-        return len(self.embedders) * len(self.dimensions or [0]) * len(self.forms) == 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Candidate:
-    """A store to be made.
-
-    Args:
-        name: Of the model.
-        once: The model, which embeds no text twice.
-        late: What packs its token vectors, each once.
-        embedder: The model, or what shortens its vectors.
-        forced: Whether it was not trained to be shortened.
-        form: The quantization.
-    """
-
-    name: str
-    once: Once
-    late: Repacking
-    embedder: Embedder
-    forced: bool
-    form: Quantization | None
-
-    @property
-    def label(self) -> str:
-        """For people, and as the name of a directory."""
-        form = "" if self.form is None else f" {self.form}"
-        return f"{self.name} {self.embedder.identity.dimension}{form}"
 
 
 def evaluate(
@@ -112,6 +53,7 @@ def evaluate(
     cross_encoder: Reranker | str = LOCAL,
     planned_for: int = PLANNED_FOR,
     prices: Mapping[str, float] | None = None,
+    allow_network: bool = True,
 ) -> Evaluation:
     """Add a corpus to stores of its own, ask every question, and report.
 
@@ -132,6 +74,7 @@ def evaluate(
         cross_encoder: What "local" runs.
         planned_for: For how many memories size and cost are told.
         prices: Your own, in dollars per million tokens by "provider:model".
+        allow_network: False refuses models that leave the machine.
 
     Returns:
         Figures of every combination of ``embedder``, ``dimension``, ``quantization``, ``legs`` and ``reranker``; the
@@ -142,16 +85,8 @@ def evaluate(
         MemoryPluginError: As ``MemoryStore.add`` and ``MemoryStore.search``.
     """
     stages = Stages.of(reranker, legs, limit)
-    models = Models(
-        embedders=embedder if isinstance(embedder, list | tuple) else [embedder],
-        dimensions=[dimension] if isinstance(dimension, int) else dimension,
-        forms=forms(quantization),
-        settings=settings,
-        late=late,
-        cross_encoder=cross_encoder,
-        planned_for=planned_for,
-        prices=prices,
-    )
+    shapes = _listed(embedder), _dimensions(dimension), forms(quantization)
+    models = Models(*shapes, settings, late, cross_encoder, planned_for, prices, allow_network)
     whole = sets.read(directory)
     data = whole.sample(sample) if sample is not None else whole
     with place(store) as where:
@@ -159,13 +94,54 @@ def evaluate(
     return replace(found, sampled=len(data.questions) < len(whole.questions))
 
 
-def forms(quantization: Quantization | Sequence[Quantization] | None) -> Sequence[Quantization | None]:
-    """The quantizations to compare; None: the one that the settings say.
+def evaluate_copy(
+    data: Dataset,
+    *,
+    reranker: RerankStage | Sequence[RerankStage] = "local",
+    legs: Legs | Sequence[Legs] = "hybrid",
+    limit: int = 10,
+    progress: Progress | None = None,
+    embedder: Any = LOCAL,
+    dimension: int | Sequence[int] | None = None,
+    quantization: Quantization | Sequence[Quantization] | None = None,
+    planned_for: int = PLANNED_FOR,
+    prices: Mapping[str, float] | None = None,
+    allow_network: bool = True,
+) -> Evaluation:
+    """Add what was ``gathered`` from a store of one's own to sealed ones, ask every question, report, remove them.
+
+    Args:
+        data: From ``gathered``.
+        reranker: See ``evaluate``.
+        legs: See ``evaluate``.
+        limit: See ``evaluate``.
+        progress: See ``evaluate``.
+        embedder: See ``evaluate``.
+        dimension: See ``evaluate``.
+        quantization: See ``evaluate``.
+        planned_for: See ``evaluate``.
+        prices: See ``evaluate``.
+        allow_network: See ``evaluate``.
 
     Raises:
-        InvalidInputError: There is no such.
+        InvalidInputError: An option has no such value.
+        MemoryPluginError: As ``MemoryStore.add`` and ``MemoryStore.search``.
     """
-    return [None] if quantization is None else several(quantization, QUANTIZATIONS, "quantization")
+    stages = Stages.of(reranker, legs, limit)
+    models = Models(
+        _listed(embedder), _dimensions(dimension), forms(quantization),
+        planned_for=planned_for, prices=prices, allow_network=allow_network,
+    )  # fmt: skip
+    with place(None) as where:
+        return compare(data, stages, models, where, progress or silent)
+
+
+def _listed(embedder: Any) -> list[Any]:
+    return list(embedder) if isinstance(embedder, list | tuple) else [embedder]
+
+
+def _dimensions(dimension: int | Sequence[int] | None) -> Sequence[int] | None:
+    return [dimension] if isinstance(dimension, int) else dimension
 
 
 def compare(data: Dataset, stages: Stages, models: Models, where: Path, tell: Progress) -> Evaluation:
@@ -184,7 +160,7 @@ def compare(data: Dataset, stages: Stages, models: Models, where: Path, tell: Pr
     count: Counted | None = None
     done: list[Run] = []
     for name in models.embedders:
-        for one in _candidates(name, models):
+        for one in candidates(name, models):
             here = where if models.alone else where / re.sub(r"[^\w.-]+", "-", one.label)
             index = EdgeIndex(here / "store")
             with MemoryStore(
@@ -194,6 +170,7 @@ def compare(data: Dataset, stages: Stages, models: Models, where: Path, tell: Pr
                 reranker=judge,
                 keyring=here / "keys.json",
                 settings=_settings(models.settings, one.form),
+                allow_network=models.allow_network,
             ) as memory:
                 told = tell if models.alone else _labelled(tell, one.label)
                 spent = _spent(one.once)
@@ -215,51 +192,6 @@ def compare(data: Dataset, stages: Stages, models: Models, where: Path, tell: Pr
     )
 
 
-def _candidates(name: Any, models: Models) -> Iterator[_Candidate]:
-    """The stores of one model: each dimension that it can have, in each form.
-
-    Raises:
-        InvalidInputError: It has none of the dimensions.
-    """
-    base = registry.embedder(name) if isinstance(name, str) else registry.adapted(name)
-    full = base.identity.dimension
-    called = name if isinstance(name, str) else f"{base.identity.provider}:{base.identity.model}"
-    sizes = [full] if models.dimensions is None else [size for size in models.dimensions if size <= full]
-    if not sizes:
-        raise InvalidInputError(f"{called} has {full} dimensions: it cannot have {models.dimensions}")
-    shared = _shared(base, models)
-    for size in dict.fromkeys(sizes):
-        once, late, embedder, forced = _shortened(name, size, shared, models)
-        for form in models.forms:
-            yield _Candidate(called, once, late, embedder, forced, form)
-
-
-def _shared(base: Embedder, models: Models) -> tuple[Once, Repacking]:
-    """The model and its late interaction, which make nothing twice."""
-    late = models.late
-    if isinstance(late, str):
-        late = (registry.own_late_interaction(base) if late == AUTO else None) or registry.late_interaction(LOCAL)
-    packing = late if getattr(base, "encoder", None) == late.encoder else None
-    return Once(base, packing, keep=not models.alone), Repacking(late)
-
-
-def _shortened(
-    name: Any, size: int, shared: tuple[Once, Repacking], models: Models
-) -> tuple[Once, Repacking, Embedder, bool]:
-    """The model at a dimension: cut where it was trained for it, else asked for it, else cut all the same."""
-    once, late = shared
-    if size == once.identity.dimension:
-        return once, late, once, False
-    with contextlib.suppress(ConfigurationError):
-        return once, late, cast("Embedder", Truncated(once, size)), False
-    if isinstance(name, str):
-        with contextlib.suppress(ConfigurationError):
-            asked = registry.embedder(f"{name}{'&' if '?' in name else '?'}dimension={size}")
-            own, packing = _shared(asked, models)
-            return own, packing, own, False
-    return once, late, cast("Embedder", Truncated(once, size, force=True)), True
-
-
 def _settings(settings: Settings | None, form: Quantization | None) -> Settings | None:
     return settings if form is None else replace(settings or Settings(), quantization=form)
 
@@ -279,7 +211,7 @@ def _difference(after: float | None, before: float | None) -> float | None:
     return None if after is None or before is None else after - before
 
 
-def _setup(memory: MemoryStore, data: Dataset, one: _Candidate, models: Models, added: Ingest) -> Setup:
+def _setup(memory: MemoryStore, data: Dataset, one: Candidate, models: Models, added: Ingest) -> Setup:
     """What the store is, how large, and what one of many more memories would take."""
     described: Any = memory.describe()
     index, memories = described["index"], described["memories"]

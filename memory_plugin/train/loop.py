@@ -185,7 +185,7 @@ def _optimizer(model: SentenceTransformer, rate: float) -> torch.optim.Optimizer
         {"params": [one for one in parts if one.ndim > 1], "weight_decay": DECAY},
         {"params": [one for one in parts if one.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def _autocast(device: str) -> Any:
@@ -221,7 +221,7 @@ class _Judge:
     def __init__(self, model: SentenceTransformer, examples: Sequence[Example]) -> None:
         self.model = model
         self.queries = [one.query for one in examples]
-        texts = (text for one in examples for text in (*one.answers, *one.negatives))
+        texts = (text for one in examples for text in (*one.answers, *one.negatives[:NEGATIVES]))
         self.passages = list(dict.fromkeys(texts))
         self.relevant: list[dict[str, int]] = [dict.fromkeys(one.answers, 1) for one in examples]
 

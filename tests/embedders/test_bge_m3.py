@@ -17,6 +17,8 @@ from memory_plugin.manifest import space
 from memory_plugin.network import leaves_machine
 from memory_plugin.protocols import Embedder, TokenEncoder
 from memory_plugin.rerankers.late_interaction import MaxSim
+from memory_plugin.settings import Settings
+from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.testing.providers import TEXTS, EmbedderTests
 from tests import tiny
 
@@ -334,14 +336,26 @@ def test_a_long_passage_keeps_all_its_token_vectors(tmp_path: Path, roomy: BgeM3
         assert store.search("the red bicycle", "alice", limit=1)[0].stages["late"].rank == 1
 
 
+def test_passages_of_single_characters_fit_a_window_that_is_full(tmp_path: Path) -> None:
+    embedder = BgeM3Embedder(tiny.write_m3(tmp_path / "narrow", window=96))
+    with opened(tmp_path, embedder=embedder, settings=Settings(chunk_tokens=96)) as store:
+        for length in range(88, 100):  # the tokenizer puts one more piece before the first
+            store.add("}{" * (length // 2) + "}" * (length % 2), "alice", source=str(length))
+        assert store.count("alice") >= 12
+
+
 def test_opened_again_it_is_what_it_was_made_with(tmp_path: Path, roomy: BgeM3Embedder) -> None:
     with opened(tmp_path, embedder=roomy) as store:
         store.add(list(MEMORIES), "alice")
     for late in ("auto", f"bge-m3:{roomy._place}"):
         with opened(tmp_path, embedder=BgeM3Embedder(roomy._place), late=late) as store:
             assert store.search("the red bicycle", "alice", limit=1)[0].text == MEMORIES[2]
-    with pytest.raises(ManifestMismatchError, match="late space"):
+    with pytest.raises(
+        ManifestMismatchError, match=r"late space is .*: pass late= what it was made with, or late=None"
+    ):
         opened(tmp_path, embedder=roomy, late="local")
+    with opened(tmp_path, embedder=roomy, late=None) as store:
+        assert "late" not in store.search("the red bicycle", "alice", limit=1)[0].stages
 
 
 def test_a_store_made_with_the_shipped_late_interaction_keeps_it(tmp_path: Path, roomy: BgeM3Embedder) -> None:
@@ -358,3 +372,22 @@ def test_a_store_made_without_late_interaction_stays_without(tmp_path: Path, roo
             assert late_model(store) is None
             store.add(list(MEMORIES), "alice")
             assert "late" not in store.search("the red bicycle", "alice", limit=1)[0].stages
+
+
+@pytest.mark.parametrize("first", ["hashed words", "bge-m3"])
+def test_a_store_moves_to_it_and_from_it(tmp_path: Path, roomy: BgeM3Embedder, first: str) -> None:
+    before, after = (HashEmbedder(), roomy) if first == "hashed words" else (roomy, HashEmbedder())
+    with opened(tmp_path, embedder=before) as store:
+        late = late_model(store)
+        store.add(list(MEMORIES), "alice")
+        store.migrate(after)
+        for question, best in QUESTIONS.items():
+            hit = store.search(question, "alice", limit=1)[0]
+            assert hit.text == MEMORIES[best]
+            assert hit.stages["late"].rank == 1
+            assert ("learned" in hit.stages) == (after is roomy)
+        store.finish()
+    # The token vectors stay those that the passages were kept with.
+    with opened(tmp_path, embedder=after, late="auto" if before is not roomy else f"bge-m3:{roomy._place}") as store:
+        assert late_model(store) == late
+        assert store.search("the red bicycle", "alice", limit=1)[0].text == MEMORIES[2]

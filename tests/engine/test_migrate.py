@@ -55,7 +55,7 @@ def having(store: Driver, name: str) -> int:
     where = HasKey(f"v_{name}") if sealed else HasVector(f"d_{name}")
 
     async def count() -> int:
-        return await engine.index.count(engine.io, where)
+        return int(await engine.index.count(engine.io, where))
 
     if isinstance(driver, MemoryStore):
         from memory_plugin.flow import run
