@@ -125,6 +125,10 @@ class Service:
     ) -> None:
         hide_key(options)
         self._key = self._sent = Secret.of(options.get("api_key"))
+        unknown = sorted(set(options) - set(Options.__annotations__))
+        if unknown:
+            known = ", ".join(sorted(Options.__annotations__))
+            raise InvalidInputError(f"{vendor.name}: no argument {unknown[0]!r}; beside its own there are: {known}")
         if vendor.package and importlib.util.find_spec(vendor.package) is None:
             raise MissingExtraError(f"{vendor.name!r}", vendor.extra)
         if not isinstance(model, str) or not model.strip():

@@ -290,7 +290,7 @@ def test_images_keep_to_the_vendors_number_and_bytes(wire: WireServer) -> None:
     with pytest.raises(InvalidInputError, match=r"images\[1\] is no PNG"):
         new.embed_images([PNG, b"%PDF-1.7"])
     with pytest.raises(InvalidInputError, match=r"images\[0\] is a str"):
-        new.embed_images(["cat.png"])  # type: ignore[list-item]
+        new.embed_images(["cat.png"])
     old.close()
     new.close()
 
@@ -332,6 +332,20 @@ def test_after_a_failure_no_further_request_is_begun(wire: WireServer) -> None:
         provider.embed([f"text {place}" for place in range(100)], input_type="document")
     provider.close()
     assert len(wire.asked("openai")) <= 4
+
+
+@pytest.mark.parametrize("vendor", EMBEDDERS)
+def test_an_argument_that_there_is_not_is_refused(wire: WireServer, vendor: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"no argument 'dimensions'; beside its own there are: api_key, attem"):
+        embedder(vendor, wire, dimensions=256)
+
+
+def test_an_error_with_status_200_is_told(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = embedder("voyage", wire, attempts=1)
+    monkeypatch.setattr(provider, "_request", lambda *given: {"error": "the model is asleep"})
+    with pytest.raises(EmbeddingError, match="without 'data': it says 'the model is asleep'"):
+        provider.embed(["a cat"], input_type="document")
+    provider.close()
 
 
 # ── what a server says of itself ──────────────────────────────────────────────────────────────────
