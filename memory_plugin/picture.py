@@ -96,14 +96,14 @@ def _multiples(low: float, high: float, step: float) -> tuple[float, ...]:
 
 
 def ratios(values: Sequence[float]) -> Axis:
-    """An axis for positive values: logarithmic where they differ by more than a factor of three.
+    """An axis for positive values: from zero, or logarithmic where they differ by more than a factor of three.
 
     Args:
         values: At least one.
     """
     low, high = min(values), max(values)
     if high / low <= 3:
-        return linear([*values], least=0.0)
+        return linear([0.0, high], least=0.0)
     room = (high / low) ** 0.08
     low, high = low / room, high * room
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -112,6 +112,12 @@ def ratios(values: Sequence[float]) -> Axis:
     sparse = [tick for tick in inside if round(tick / 10 ** math.floor(math.log10(tick) + 1e-9)) == 1]
     ticks = sparse if len(inside) > 7 else inside
     return Axis(low, high, tuple(ticks[:: -(-len(ticks) // 8)]), logarithmic=True)
+
+
+def _vertical(marks: Sequence[Mark]) -> Axis:
+    """Of all intervals; never so narrow that noise looks like a difference."""
+    low, high = min(mark.low for mark in marks), max(mark.high for mark in marks)
+    return linear([max(0.0, low - 0.01), min(1.0, high + 0.01)], least=0.0, most=1.0)
 
 
 def frontier(marks: Sequence[Mark], cost: Callable[[Mark], float]) -> list[Mark]:
@@ -137,7 +143,7 @@ def svg(marks: Sequence[Mark], named: Named, *, title: str) -> str:
     beside = all(len(_legend(mark)) <= _SHORT for mark in marks)
     rows = -(-len(marks) // 2) if beside else len(marks)
     height = _TOP + _HEIGHT + 74 + 22 * rows
-    vertical = linear([bound for mark in marks for bound in (mark.low, mark.high)], least=0.0, most=1.0)
+    vertical = _vertical(marks)
     shape = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     body = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {shape} font-family="{_FONT}" font-size="13">',
@@ -267,7 +273,7 @@ def characters(marks: Sequence[Mark], named: Named, *, width: int = 100, height:
         width: Columns.
         height: Lines of a panel.
     """
-    vertical = linear([bound for mark in marks for bound in (mark.low, mark.high)], least=0.0, most=1.0)
+    vertical = _vertical(marks)
     beside = width >= 90
     inner = (width - 3) // 2 if beside else width
     heads = [f"{named.quality} against {one}" for one in (named.size, named.time)]
@@ -310,16 +316,25 @@ def _drawn(
         grid[line][column] = letter
     names = {row(tick): _decimal(tick, vertical) for tick in vertical.ticks}
     plot = [f"{names.get(line, ''):>{margin}} ┤" if line in names else " " * margin + " │" for line in range(height)]
-    below = [" "] * (columns + margin + 8)
-    for tick in axis.ticks:
-        text = named(tick)
-        start = margin + 2 + round(axis.place(tick) * (columns - 1)) - len(text) // 2
-        start = max(0, min(start, width - len(text)))
-        if all(one == " " for one in below[max(0, start - 1) : start + len(text) + 1]):
-            below[start : start + len(text)] = text
     return [
         heading[:width],
         *("".join([edge, *cells]) for edge, cells in zip(plot, grid, strict=True)),
         " " * margin + " └" + "─" * columns,
-        "".join(below).rstrip()[:width],
+        _below(axis, named, margin + 2, columns, width),
     ]
+
+
+def _below(axis: Axis, named: Callable[[float], str], left: int, columns: int, width: int) -> str:
+    """The names of an axis' ticks in a line, of as many as have room."""
+    line = ""
+    for stride in range(1, len(axis.ticks) + 1):
+        line = ""
+        fits = True
+        for tick in axis.ticks[::stride]:
+            text = named(tick)
+            start = min(left + round(axis.place(tick) * (columns - 1)) - len(text) // 2, width - len(text))
+            fits = fits and (not line or start > len(line))
+            line = f"{line:<{max(start, 0)}}{text}"
+        if fits:
+            break
+    return line[:width]

@@ -284,8 +284,7 @@ def test_what_can_be_concluded() -> None:
     assert worse == "B is worse than A by 0.06 [0.01, 0.11]"
     unclear = verdict(Difference(0.01, -0.04, 0.05), "A", "B", 50)
     assert unclear == (
-        "50 questions cannot tell A from B: the difference is between −0.04 and 0.05 "
-        "(some 300 questions would tell 0.02)"
+        "50 questions cannot tell A from B: the difference is between −0.04 and 0.05 (some 300 would tell 0.02)"
     )
     narrow = verdict(Difference(0.001, -0.004, 0.005), "A", "B", 5000)
     assert narrow == "5000 questions cannot tell A from B: the difference is between −0.004 and 0.005"

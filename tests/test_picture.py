@@ -111,6 +111,7 @@ def test_ticks() -> None:
     assert ratios([1, 1e6]).ticks == tuple(10.0**power for power in range(7))
     assert ratios([1, 1e12]).ticks == tuple(10.0**power for power in range(0, 13, 2))
     assert not ratios([10, 20]).logarithmic
+    assert ratios([10, 20]).least == 0  # so that a difference looks as large as it is
     assert Axis(1, 100, (), logarithmic=True).place(10) == pytest.approx(0.5)
 
 

@@ -205,7 +205,8 @@ def evaluate(
     """Measure retrieval on questions with labels, candidates side by side: quality, size, time, cost.
 
     DIR's corpus is added to stores of its own, which are deleted afterwards. With --questions, your store is asked as
-    it is; with several models, dimensions or quantizations, its memories are copied to sealed stores for the time.
+    it is; with several models, dimensions or quantizations, its memories are copied to sealed stores for the time, and
+    the first model named is the one that opens it.
     """
     if sum((directory is not None, questions is not None, make)) != 1:
         raise InvalidInputError("name a DIR, or --questions FILE, or --make-questions: one of the three")

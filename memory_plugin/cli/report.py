@@ -13,7 +13,7 @@ from memory_plugin.errors import InvalidInputError
 from memory_plugin.metrics import METRICS
 
 if TYPE_CHECKING:
-    from memory_plugin.evaluate import Evaluation, Row, Run
+    from memory_plugin.evaluate import Evaluation, Row
 
 STAGES = ("embed", "index", "open", "late", "rerank", "neighbours", "total")
 HEADINGS = {"recall@5": "R@5", "recall@10": "R@10", "ndcg@10": "NDCG@10", "mrr@10": "MRR@10"}
@@ -28,13 +28,16 @@ def show_evaluation(found: Evaluation, drawn: Path | None) -> None:
         found: The evaluation.
         drawn: Where its picture is, or None.
     """
-    if len(found.runs) > 1:
+    several = len(found.runs) > 1
+    if several:
         _print_candidates(found)
-    _print_quality(found)
-    _print_stages(found)
+        if show.is_terminal() and len(found.runs) <= picture.MOST:
+            show.say(picture.characters(_marks(found), _axes(found), width=min(show.width(), WIDTH)) + "\n")
+    if not several or len(found.runs[0].rows) > 2:
+        _print_quality(found)
+    if not several:
+        _print_stages(found)
     _print_facts(found, drawn)
-    if len(found.runs) > 1 and show.is_terminal():
-        show.say(picture.characters(_marks(found), _axes(found), width=min(show.width(), WIDTH)))
 
 
 def draw(found: Evaluation, file: Path) -> None:
@@ -128,20 +131,13 @@ def _row(row: Row) -> list[object]:
 
 
 def _print_stages(found: Evaluation) -> None:
-    several = len(found.runs) > 1
-    named = dict.fromkeys(name for run in found.runs for name in run.stages)
-    stages = sorted(named, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES) - 1)
-    latencies: list[list[object]] = [
-        [*([label] if several else []), name, *_latency(run, name)]
-        for name in stages
-        for label, run in zip(found.labels, found.runs, strict=True)
-        if name in run.stages
-    ]
-    show.table([*(["candidate"] if several else []), "stage", "p50 ms", "p95 ms"], latencies)
-
-
-def _latency(run: Run, stage: str) -> list[object]:
-    return [round(run.stages[stage].p50, 1), round(run.stages[stage].p95, 1)]
+    """Where the time of a search goes, of the only candidate."""
+    (run,) = found.runs
+    stages = sorted(run.stages, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES) - 1)
+    show.table(
+        ["stage", "p50 ms", "p95 ms"],
+        [[name, round(run.stages[name].p50, 1), round(run.stages[name].p95, 1)] for name in stages],
+    )
 
 
 def _print_facts(found: Evaluation, drawn: Path | None) -> None:

@@ -262,7 +262,7 @@ def verdict(found: Difference, one: str, other: str, questions: int) -> str:
     if half <= TARGET:
         return text
     needed = math.ceil(questions * (half / TARGET) ** 2 / 50) * 50
-    return f"{text} (some {needed:,} questions would tell {TARGET:.2f})"
+    return f"{text} (some {needed:,} would tell {TARGET:.2f})"
 
 
 def signed(number: float, digits: int = 2) -> str:
