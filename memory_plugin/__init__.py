@@ -8,6 +8,7 @@ with MemoryStore.open("./memory") as store:
 """
 
 from memory_plugin.async_store import AsyncMemoryStore
+from memory_plugin.cache import CachedEmbedder
 from memory_plugin.crypto.kek import CallbackKek, LocalKek
 from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
 from memory_plugin.engine.describe import Verified
@@ -25,6 +26,7 @@ from memory_plugin.errors import (
     MemoryNotFoundError,
     MemoryPluginError,
     MissingExtraError,
+    NetworkForbiddenError,
     ProviderError,
     QuotaError,
     RerankError,
@@ -64,6 +66,7 @@ __all__ = [
     "PLAINTEXT",
     "Added",
     "AsyncMemoryStore",
+    "CachedEmbedder",
     "CallbackKek",
     "Chunk",
     "Citation",
@@ -88,6 +91,7 @@ __all__ = [
     "Message",
     "MissingExtraError",
     "ModelIdentity",
+    "NetworkForbiddenError",
     "Page",
     "ProviderError",
     "QuotaError",
