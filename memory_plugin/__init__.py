@@ -8,6 +8,7 @@ with MemoryStore.open("./memory") as store:
 """
 
 from memory_plugin.async_store import AsyncMemoryStore
+from memory_plugin.cache import CachedEmbedder
 from memory_plugin.crypto.kek import CallbackKek, LocalKek
 from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
 from memory_plugin.engine.describe import Verified
@@ -25,11 +26,14 @@ from memory_plugin.errors import (
     MemoryNotFoundError,
     MemoryPluginError,
     MissingExtraError,
+    NetworkForbiddenError,
     ProviderError,
+    QuotaError,
     RerankError,
     SealError,
     StoreClosedError,
     StoreLockedError,
+    TrainingError,
     UnknownKeyError,
     UnknownProviderError,
     UnsealedPayloadError,
@@ -53,6 +57,7 @@ from memory_plugin.types import (
     Results,
     StageScore,
     TokenVectors,
+    Usage,
 )
 
 __version__ = "0.1.0"
@@ -61,6 +66,7 @@ __all__ = [
     "PLAINTEXT",
     "Added",
     "AsyncMemoryStore",
+    "CachedEmbedder",
     "CallbackKek",
     "Chunk",
     "Citation",
@@ -85,8 +91,10 @@ __all__ = [
     "Message",
     "MissingExtraError",
     "ModelIdentity",
+    "NetworkForbiddenError",
     "Page",
     "ProviderError",
+    "QuotaError",
     "Record",
     "RerankError",
     "Results",
@@ -97,9 +105,11 @@ __all__ = [
     "StoreClosedError",
     "StoreLockedError",
     "TokenVectors",
+    "TrainingError",
     "UnknownKeyError",
     "UnknownProviderError",
     "UnsealedPayloadError",
+    "Usage",
     "Verified",
     "WrongKeyError",
     "and_",

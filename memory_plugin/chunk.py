@@ -116,7 +116,8 @@ def _spans(text: str, context: str, pieces: Pieces, max_tokens: int, *, markdown
     longest = CHARACTERS_PER_TOKEN * max_tokens
     spans: list[tuple[int, int]] = []
     for start, end in _split(text, pieces, room, markdown=markdown):
-        if end - start <= longest:
+        # The splitter leaves out a piece that marks the beginning and stands for no character, as some tokenizers have.
+        if end - start <= longest and _fits(text[start:end], pieces, room):
             spans.append((start, end))
         else:
             for begin in range(start, end, longest):
@@ -135,12 +136,16 @@ def _halved(text: str, start: int, end: int, pieces: Pieces, room: int) -> Itera
         yield start, end
 
 
+def _fits(text: str, pieces: Pieces, room: int) -> bool:
+    # Word pieces of ASCII are at least one character each, but for one that may mark the beginning.
+    if len(text.strip()) < room and text.isascii():
+        return True
+    return pieces.count(text) - SPECIAL_TOKENS <= room
+
+
 def _split(text: str, pieces: Pieces, room: int, *, markdown: bool) -> list[tuple[int, int]]:
     start, end = len(text) - len(text.lstrip()), len(text.rstrip())
-    # Word pieces of ASCII are at least one character each: a short text needs no counting.
-    if end - start <= room and text.isascii():
-        return [(start, end)]
-    if end - start <= 64 * room and pieces.count(text) - SPECIAL_TOKENS <= room:
+    if end - start <= 64 * room and _fits(text, pieces, room):
         return [(start, end)]
     make: Callable[..., Any] = MarkdownSplitter if markdown and not _TOO_DEEP.search(text) else TextSplitter
     splitter = make.from_huggingface_tokenizer(pieces.tokenizer, room)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,12 +108,14 @@ class Dataset:
         corpus: What to add, by namespace; the source or id of each is its row's id.
         questions: In the order of the file.
         dropped: How much was left out, by reason.
+        originals: By source, the memories that the rows are copies of, where they were taken from a store.
     """
 
     name: str
     corpus: Mapping[Namespace, Sequence[Document | Message]]
     questions: tuple[Question, ...]
     dropped: Mapping[str, int]
+    originals: Mapping[str, Record] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

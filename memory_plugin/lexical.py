@@ -125,6 +125,16 @@ def fragmentation(query: str) -> float:
     return sum(map(_rare, compounds)) / len(compounds)
 
 
+def identifiers(text: str) -> list[str]:
+    """The text's identifier-like words as they are written, in order, each once; see ``fragmentation``."""
+    return [word for word in dict.fromkeys(_COMPOUND.findall(_normal(text))) if _rare(word)]
+
+
+def words(text: str) -> list[str]:
+    """The text's words as they are written, in order; a compound is one."""
+    return _COMPOUND.findall(_normal(text))
+
+
 def _rare(compound: str) -> bool:
     if _elision(compound) or _PLAIN_NUMBER.fullmatch(compound):
         return False

@@ -140,7 +140,8 @@ def check(found: Manifest, wanted: Manifest, *, place: str = "") -> None:
         raise ManifestMismatchError(other_model(found, wanted.spaces[wanted.active], place))
     for what, have, want in (("lexical", found.lexical, wanted.lexical), ("late", found.late, wanted.late)):
         if have != want and want is not None:
-            raise ManifestMismatchError(f"the store's {what} space is {have}, this version or model makes {want}")
+            hint = ": pass late= what it was made with, or late=None to search without it" if what == "late" else ""
+            raise ManifestMismatchError(f"the store's {what} space is {have}, this version or model makes {want}{hint}")
 
 
 def other_model(found: Manifest, want: ModelIdentity, place: str) -> str:

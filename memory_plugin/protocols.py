@@ -287,9 +287,14 @@ class VectorIndex(Protocol):
         """
 
     async def drop_vectors(self, io: IO, names: Sequence[str], /) -> None:
-        """Take vectors away from all points and from the collection; their bytes are gone on return.
+        """Take vectors away from all points and from the collection.
 
-        One that the collection does not have is no error.
+        One that the collection does not have is no error.  On return, an embedded store's files hold their bytes no
+        more; a server has removed its files, and its log moves on by itself.  If this fails or is killed, call it
+        again.
+
+        Raises:
+            InvalidInputError: They are all that the collection has.
         """
 
     async def update_vectors(self, io: IO, points: Sequence[Point], /) -> None:

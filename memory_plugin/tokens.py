@@ -37,6 +37,8 @@ _UNSEEN = re.compile(
     r"\S{50,}|\s{2,}|[\t\n]| (?![A-Za-z!-/:-@\[-`{-~])|(?<=[A-Za-z])[A-Z]|[^\x00-\x7f]+|[\x00-\x08\x0b-\x1f\x7f]"
 )
 
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+
 _loading = threading.Lock()
 
 
@@ -66,7 +68,8 @@ class Estimate:
         # Word pieces drop white space and case, and take a word they do not know (over 100 characters, a
         # row of emoji) as one; a byte-pair tokenizer spends tokens on all of it, at most one a byte.
         unseen = sum(len(run.encode(errors="replace")) for run in _UNSEEN.findall(text))
-        return math.ceil((self._pieces(text) + unseen) * MARGIN)
+        # A character that the vocabulary lacks hides the rest of its word, digits and all: it is counted by its bytes.
+        return math.ceil((self._pieces(_BEYOND_ASCII.sub(" ", text)) + unseen) * MARGIN)
 
 
 def counter(pieces: Callable[[str], int], encoding: str = DEFAULT_ENCODING) -> TokenCounter:

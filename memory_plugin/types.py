@@ -369,6 +369,8 @@ class Added:
         written: Chunks that were embedded and written now.
         unchanged: Documents that were there already, byte for byte.
         replaced: Documents that replaced an older text under the same source.
+        billed_tokens: Tokens that vendors charged for; 0 for models on this machine.
+        cost: What they are estimated to cost, in US dollars; None where a model's price is not known.
     """
 
     ids: tuple[PointId, ...] = ()
@@ -376,6 +378,8 @@ class Added:
     written: int = 0
     unchanged: int = 0
     replaced: int = 0
+    billed_tokens: int = 0
+    cost: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)

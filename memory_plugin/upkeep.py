@@ -15,7 +15,7 @@ from memory_plugin.engine.rotate import Rotated
 from memory_plugin.engine.verbs import Verbs
 from memory_plugin.flow import run
 from memory_plugin.protocols import AnyEmbedder
-from memory_plugin.types import Filter, Json, PointId, Quantization
+from memory_plugin.types import Filter, Json, PointId, Quantization, Usage
 
 
 class Upkeep:
@@ -161,6 +161,14 @@ class Upkeep:
         """
         return run(self._verbs.verify(model=model))
 
+    def usage(self) -> dict[str, Usage]:
+        """What was used of the providers that count, since they were made; those on this machine do not.
+
+        Returns:
+            By "embedder", "reranker", and "other_embedder" while the store has the vectors of two models.
+        """
+        return run(self._verbs.usage())
+
     def describe(self) -> dict[str, Json]:
         """Where data and keys are, what protects what, which models, versions, sizes."""
         return run(self._verbs.describe())
@@ -239,6 +247,10 @@ class AsyncUpkeep:
     async def verify(self, *, model: bool = False) -> Verified:
         """See ``Upkeep.verify``."""
         return await (await self._verbs()).verify(model=model)
+
+    async def usage(self) -> dict[str, Usage]:
+        """See ``Upkeep.usage``."""
+        return await (await self._verbs()).usage()
 
     async def describe(self) -> dict[str, Json]:
         """See ``Upkeep.describe``."""

@@ -9,29 +9,49 @@ from pathlib import Path
 import pytest
 
 from memory_plugin.cli.app import app
-from memory_plugin.cli.examples import EXAMPLES
+from memory_plugin.cli.examples import EXAMPLES, NEEDS
 from tests import sets
 from tests.command import Invoke, data
 from tests.command import here as here
 from tests.command import invoke as invoke
+from tests.train import toy
 
+PACKAGES = {"train": ("torch", "sentence_transformers")}
+SHOP = (
+    ("when do you open", "The shop is open from nine to five."),
+    ("can I pay by card", "We take all cards, and cash."),
+    ("do you repair bikes", "Our workshop mends bicycles while you wait."),
+    ("where can I park", "There is room for cars behind the house."),
+)
 PLACEHOLDER = "00000000-0000-5000-8000-000000000000"
 
 
 def test_every_command_has_examples() -> None:
-    assert {command.name for command in app.registered_commands} == set(EXAMPLES)
+    groups = ((f"{group.name} ", group.typer_instance) for group in app.registered_groups if group.typer_instance)
+    commands = [("", app), *groups]
+    assert {f"{group}{one.name}" for group, made in commands for one in made.registered_commands} == set(EXAMPLES)
+
+
+def test_what_needs_an_extra_is_an_example() -> None:
+    assert set(NEEDS) <= {line for lines in EXAMPLES.values() for line in lines}
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_help_shows_them(invoke: Invoke, command: str) -> None:
-    text = " ".join(invoke(command, "--help").stdout.split())
+    text = " ".join(invoke(*command.split(), "--help").stdout.split())
     for example in EXAMPLES[command]:
         assert example in text
 
 
 @pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for line in lines])
 def test_they_run(invoke: Invoke, here: Path, example: str) -> None:
+    if example in NEEDS:
+        for package in PACKAGES[NEEDS[example]]:
+            pytest.importorskip(package, reason=f"the extra {NEEDS[example]} is not installed")
     sets.write(here / "questions")
+    toy.write(here / "pairs.jsonl", SHOP)
+    mine = {"query": "Where does Alice live?", "namespace": "alice", "source": "notes.md"}
+    (here / "mine.jsonl").write_text(json.dumps(mine) + "\n", encoding="utf-8")
     if not example.startswith("memory-plugin add"):
         ids = data(invoke("add", "notes.md", "-n", "alice", "--json"))["ids"]
         invoke("add", "notes", "chat.jsonl", "-n", "alice/session-7", "--meta", "team=search")

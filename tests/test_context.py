@@ -153,7 +153,7 @@ def test_a_hit_whose_neighbours_do_not_fit_is_packed_alone_and_whole() -> None:
 
 
 def test_when_hardly_anything_fits_there_is_no_context() -> None:
-    head = len(pack([hit("")], max_tokens=999, count=Characters()).text)
+    head = len(pack([hit("x")], max_tokens=999, count=Characters()).text) - 1
     enough = head + SHORTEST_CUT + 2
     assert pack([hit("x" * 900)], max_tokens=enough, count=Characters()).hits
     made = pack([hit("x" * 900)], max_tokens=enough - 1, count=Characters())

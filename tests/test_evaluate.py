@@ -38,7 +38,7 @@ def test_known_figures(tmp_path: Path) -> None:
     }
     assert [row.n for row in run.rows] == [3, 1, 2]
     easy = run.rows[1]
-    assert all(tuple(interval) == (1, 1) for interval in easy.intervals.values())
+    assert all(low < 0.5 and high == 1 for low, high in easy.intervals.values())  # one question tells little
     assert easy.tokens == pytest.approx(2, abs=3)
     low, high = run.rows[0].intervals["mrr@10"]
     assert low <= 2 / 3 <= high

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 
 from memory_plugin import Document, InvalidInputError, MemoryStore, Message, Settings
+from memory_plugin.embedders.jina import JinaEmbedder
 from memory_plugin.engine.core import Model
 from memory_plugin.manifest import space
+from memory_plugin.rerankers.jina import JinaReranker
 from memory_plugin.rerankers.late_interaction import MaxSim
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
+from memory_plugin.testing.wire import WireServer
 from tests.conftest import Driver, Opener
 from tests.recorders import RemoteEmbedder, RemoteReranker, WordLate
 
@@ -127,6 +131,35 @@ def test_where_late_interaction_may_read_nothing_it_is_not_called(open_store: Op
     found = store.search(f"the {SECRET}", "alice")
     assert len(found) == 2
     assert (late.texts, late.packed) == ([], [])
+
+
+@pytest.fixture
+def wire() -> Iterator[WireServer]:
+    with WireServer() as server:
+        yield server
+
+
+def test_no_request_of_real_providers_holds_it(open_store: Opener, wire: WireServer) -> None:
+    """What went over the wire, byte for byte: the server stands for the vendor's."""
+
+    class Embedder(JinaEmbedder):
+        leaves_machine = True
+
+    class Reranker(JinaReranker):
+        leaves_machine = True
+
+    address: dict[str, Any] = {"base_url": wire.url("jina"), "api_key": wire.key}
+    embedder, reranker = Embedder(dimension=64, **address), Reranker(**address)
+    settings = Settings(staging=4, batch=3, chunk_tokens=32)
+    store = open_store(embedder=embedder, reranker=reranker, late=MaxSim(), settings=settings)
+    fill(store, *ITEMS.values())
+    found = store.search("house, garden, Alice, Bob", "alice", neighbours=2, limit=30)
+    assert any(SECRET in hit.text for hit in found)
+    assert store.verify().ok
+    sent = [json.dumps(seen.body) for operation in ("embed", "rerank") for seen in wire.asked("jina", operation)]
+    assert any("Lisbon" in body for body in sent)
+    assert not any(SECRET in body for body in sent)
+    assert wire.asked("jina", "rerank")
 
 
 # ── the query ─────────────────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,7 @@ def manifest(identity: ModelIdentity = MINI, **fields: Any) -> Manifest:
 
 
 def test_a_space_is_named_for_ever_alike() -> None:
-    assert space(MINI) == "f10d03e0762e"
+    assert space(MINI) == "bb3608573158"
     assert lexical_space("words-1", "english") == "a6c83bf4d500"
     assert lexical_space("words-1", "none") != lexical_space("words-1", "english")
 
@@ -49,16 +49,22 @@ def test_every_field_of_an_identity_counts(field: str) -> None:
     assert space(other) != space(MINI)
 
 
-@given(st.lists(identities, min_size=1, max_size=3), st.dictionaries(st.text(max_size=4), json_values, max_size=3))
-def test_a_manifest_reads_back(models: list[ModelIdentity], settings: dict[str, Any]) -> None:
+@given(
+    st.lists(identities, min_size=1, max_size=2, unique=True),
+    st.sampled_from(["target", "previous"]),
+    st.dictionaries(st.text(max_size=4), json_values, max_size=3),
+)
+def test_a_manifest_reads_back(models: list[ModelIdentity], role: str, settings: dict[str, Any]) -> None:
     spaces = {space(one): one for one in models}
-    made = manifest(models[0], spaces=spaces, settings=settings)
+    second = {role: space(models[1])} if len(models) > 1 else {}
+    canaries = dict.fromkeys(spaces, "sealed")
+    made = manifest(models[0], spaces=spaces, settings=settings, canaries=canaries, **second)
     assert Manifest.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-@pytest.mark.parametrize("found", [None, 0, 2, "1", []])
+@pytest.mark.parametrize("found", [None, 0, 1, 3, "2", []])
 def test_another_format_is_refused(found: Any) -> None:
-    with pytest.raises(ManifestMismatchError, match="reads format 1"):
+    with pytest.raises(ManifestMismatchError, match="reads format 2"):
         Manifest.from_json({**manifest().to_json(), "format": found})
 
 
@@ -77,6 +83,7 @@ def test_a_manifest_that_lacks_something_is_damaged(key: str) -> None:
         {"active": []}, {"active": None}, {"settings": None}, {"settings": 7}, {"settings": [1]}, {"settings": "ab"},
         {"spaces": {space(MINI): {**dataclasses.asdict(MINI), "dimension": 385}}},
         {"spaces": {space(MINI): {**dataclasses.asdict(MINI), "more": 1}}},
+        {"target": "other"}, {"previous": space(dataclasses.replace(MINI, revision="2"))}, {"canaries": 7},
         {"spaces": {"000000000000": dataclasses.asdict(MINI)}, "active": "000000000000"},
     ],
     ids=str,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ir_measures import RR, R, ScoredDoc, nDCG
 
-from memory_plugin.metrics import METRICS, bootstrap, measure, mrr_at, ndcg_at, recall_at
+from memory_plugin.metrics import METRICS, bootstrap, measure, mrr_at, ndcg_at, paired, recall_at, shares
 
 ROWS = [f"row-{number}" for number in range(30)]
 RANKINGS = st.lists(st.sampled_from(ROWS), unique=True, max_size=20)
@@ -80,3 +80,46 @@ def test_interval_does_not_depend_on_how_much_is_resampled_at_once(monkeypatch: 
     whole = bootstrap(values)
     monkeypatch.setattr("memory_plugin.metrics._BLOCK", 100)
     assert bootstrap(values) == whole
+
+
+def test_fifty_questions_that_were_all_answered_do_not_prove_perfection() -> None:
+    ((low, high),) = shares(np.ones((50, 1)))
+    assert high == 1
+    assert 0.9 < low < 0.97
+    ((low, high),) = shares(np.zeros((50, 1)))
+    assert low == 0
+    assert 0.03 < high < 0.1
+
+
+@pytest.mark.parametrize("truth", [0.98, 0.9, 0.6])
+def test_intervals_hold_the_truth_as_often_as_they_say(truth: float) -> None:
+    """Fifty questions at a time of many whose mean is known."""
+    random = np.random.default_rng(7)
+    samples = [(random.random((50, 1)) < truth).astype(float) for _ in range(300)]
+    held = [low <= truth <= high for ((low, high),) in map(shares, samples)]
+    assert np.mean(held) >= 0.92
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0.02, 0.02), (0.06, 0.02), (0.15, 0.05)])
+def test_differences_hold_the_truth_as_often_as_they_say(wins: float, losses: float) -> None:
+    random = np.random.default_rng(8)
+    held = []
+    for _ in range(300):
+        draw = random.random((50, 1))
+        one = np.where(draw < losses, 0.0, 1.0)
+        other = np.where((draw >= losses) & (draw < losses + wins), 0.0, 1.0)
+        (found,) = paired(one, other)
+        assert found.mean == pytest.approx((one - other).mean())
+        assert found.low <= found.mean <= found.high
+        held.append(found.low <= wins - losses <= found.high)
+    assert np.mean(held) >= 0.92
+
+
+def test_equal_runs_are_not_proven_equal() -> None:
+    same = np.random.default_rng(1).random((50, 2))
+    for found in paired(same, same):
+        assert found.mean == 0
+        assert not found.tells
+        assert -0.07 < found.low < 0 < found.high < 0.07
+    assert all(found.tells and found.low > 0 for found in paired(np.ones((50, 1)), np.full((50, 1), 0.6)))
+    assert all(found.tells and found.high < 0 for found in paired(np.zeros((50, 1)), np.full((50, 1), 0.4)))

@@ -20,12 +20,12 @@ PACKAGE = Path(memory_plugin.__file__).parent
 FILES = sorted({path.resolve(): path for path in PACKAGE.rglob("*.py")}.values())
 
 _PUBLIC = """
-PLAINTEXT Added AsyncMemoryStore CallbackKek Chunk Citation ConfigurationError Context DecryptionError Document
-EmbeddingError Embeddings FileKeyRing Forgotten ForkedStoreError Hit IndexUnavailableError InvalidInputError
+PLAINTEXT Added AsyncMemoryStore CachedEmbedder CallbackKek Chunk Citation ConfigurationError Context DecryptionError
+Document EmbeddingError Embeddings FileKeyRing Forgotten ForkedStoreError Hit IndexUnavailableError InvalidInputError
 KeyServiceError LocalKek ManifestMismatchError MemoryNotFoundError MemoryPluginError MemoryStore Message
-MissingExtraError ModelIdentity Page ProviderError Record RerankError Results Rotated SealError Settings StageScore
-StoreClosedError StoreLockedError TokenVectors UnknownKeyError UnknownProviderError UnsealedPayloadError Verified
-WrongKeyError and_ any_of eq not_ or_ range_ time_range
+MissingExtraError ModelIdentity NetworkForbiddenError Page ProviderError QuotaError Record RerankError Results Rotated
+SealError Settings StageScore StoreClosedError StoreLockedError TokenVectors TrainingError UnknownKeyError
+UnknownProviderError UnsealedPayloadError Usage Verified WrongKeyError and_ any_of eq not_ or_ range_ time_range
 """
 PUBLIC = _PUBLIC.split()
 

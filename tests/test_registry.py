@@ -24,6 +24,10 @@ class Open(HashEmbedder):
         super().__init__()
         self.anything = anything
 
+class Fixed(HashEmbedder):
+    def __init__(self, *, workers=1):
+        super().__init__()
+
 class AcmeReranker(OverlapReranker):
     def __init__(self, model="judge"):
         self.model = f"acme:{model}"
@@ -36,6 +40,7 @@ ENTRY_POINTS = """
 [memory_plugin.embedders]
 acme = acme_memory:AcmeEmbedder
 open = acme_memory:Open
+fixed = acme_memory:Fixed
 local = acme_memory:AcmeEmbedder
 [memory_plugin.rerankers]
 acme = acme_memory:AcmeReranker
@@ -89,7 +94,8 @@ def test_options_follow_a_question_mark() -> None:
         ("acme?=3", "option=value"),
         ("acme?dimension=3&dimension=4", "'dimension' is given twice"),
         ("acme:small?api_key=verysecret", "set the provider's environment variable"),
-        ("local:other", "'local' has one model only: leave out ':other'"),
+        ("local:other", "name a directory that `memory-plugin train` wrote"),
+        ("fixed:other", "'fixed' has one model only: leave out ':other'"),
         ("local?threads=2", "'local' has no option 'threads'; it has: workers"),
         ("local?workers=0", "workers must be at least 1"),
     ],
@@ -142,6 +148,16 @@ def test_every_provider_of_the_tables_is_there_or_says_what_it_needs() -> None:
             assert module.startswith("memory_plugin."), (group, name)
             assert attribute.isidentifier()
             assert extra == "" or extra.isidentifier() or "-" in extra
+
+
+@pytest.mark.parametrize("make", [registry.embedder, registry.reranker], ids=["embedder", "reranker"])
+def test_options_that_all_managed_providers_have_are_known_by_name(make: Any) -> None:
+    made = make("jina:some-model?base_url=http://localhost:1/v1&concurrency=2&revision=2024&deadline=9.5")
+    assert repr(made).endswith("('some-model', base_url='http://localhost:1/v1')")
+    with pytest.raises(ConfigurationError, match=r"no option 'retries'; it has: attempts, .*deadline.*, too_long"):
+        make("jina?retries=3")
+    with pytest.raises(ConfigurationError, match="no place for 'api_key'"):
+        make("jina?api_key=secret")
 
 
 class Counting(HashEmbedder):

@@ -546,11 +546,8 @@ def test_the_blocking_store_works_inside_a_running_loop(tmp_path: Path) -> None:
 
 def test_an_async_provider_needs_the_async_store(tmp_path: Path) -> None:
     parts: dict[str, Any] = {"reranker": None, "late": None, "keyring": tmp_path / "k.json"}
-    with (
-        MemoryStore.open(tmp_path / "m", embedder=AsyncHashEmbedder(), **parts) as store,
-        pytest.raises(ConfigurationError, match="use AsyncMemoryStore"),
-    ):
-        store.add("x", "alice")
+    with pytest.raises(ConfigurationError, match="use AsyncMemoryStore"):
+        MemoryStore.open(tmp_path / "m", embedder=AsyncHashEmbedder(), **parts)
 
     async def main() -> int:
         async with AsyncMemoryStore.open(tmp_path / "m", embedder=AsyncHashEmbedder(), **parts) as store:

@@ -51,6 +51,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "eval": (
             "memory-plugin eval questions/",
             "memory-plugin eval questions/ --reranker none --reranker late --legs hybrid --sample 200 --json",
+            "memory-plugin eval questions/ --dimension 384 --dimension 128 --quantization binary --picture choice.svg",
+            "memory-plugin eval --make-questions --namespace alice --out alice.jsonl",
+            "memory-plugin eval --questions mine.jsonl --reranker late --reranker local",
+            "memory-plugin eval --questions mine.jsonl --embedder local --quantization turbo4 --quantization binary",
         ),
         "plan": (
             "memory-plugin plan --memories 10M --subjects 50k",

@@ -16,11 +16,12 @@ from typing import Any, Literal, TypeAlias
 from memory_plugin.cli.options import source_name
 from memory_plugin.dataset import timestamp
 from memory_plugin.engine.entries import message_of
+from memory_plugin.engine.images import MAX_IMAGE_BYTES
 from memory_plugin.engine.inputs import read_file
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.types import Document, Message
 
-Format: TypeAlias = Literal["auto", "text", "markdown", "chat"]
+Format: TypeAlias = Literal["auto", "text", "markdown", "chat", "image"]
 Item: TypeAlias = Document | Message
 
 STDIN = "-"
@@ -33,6 +34,8 @@ TEXT_NAMES = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 """What is taken from directories; a file that is named is taken whatever it is called."""
+IMAGE_NAMES = re.compile(r".+\.(gif|jpe?g|png|webp)", re.IGNORECASE)
+"""Likewise where images are asked for."""
 
 _MESSAGE_KEYS = ("role", "content", "name", "time", "timestamp", "id", "metadata", "local_only")
 
@@ -69,12 +72,13 @@ class How:
     local_only: bool = False
 
 
-def scan(paths: Sequence[str], skipped: Counter[str]) -> list[Found]:
+def scan(paths: Sequence[str], skipped: Counter[str], *, images: bool = False) -> list[Found]:
     """Files to add, each once, in order; directories are searched all the way down.
 
     Args:
         paths: As given; "-" is standard input.
         skipped: Counts what is left out, by reason.
+        images: Take images from directories in place of texts.
 
     Raises:
         InvalidInputError: A path does not exist.
@@ -85,7 +89,7 @@ def scan(paths: Sequence[str], skipped: Counter[str]) -> list[Found]:
         if given == STDIN or path.is_file():
             found[given] = Found(path, named=True)
         elif path.is_dir():
-            for inside in _walk(path, skipped):
+            for inside in _walk(path, skipped, images=images):
                 found.setdefault(str(inside), Found(inside, named=False))
         elif path.exists():
             raise InvalidInputError(f"{given} is neither a file nor a directory")
@@ -94,7 +98,7 @@ def scan(paths: Sequence[str], skipped: Counter[str]) -> list[Found]:
     return list(found.values())
 
 
-def _walk(top: Path, skipped: Counter[str]) -> Iterator[Path]:
+def _walk(top: Path, skipped: Counter[str], *, images: bool) -> Iterator[Path]:
     def unreadable(_error: OSError) -> None:
         skipped["unreadable"] += 1
 
@@ -104,21 +108,21 @@ def _walk(top: Path, skipped: Counter[str]) -> Iterator[Path]:
         directories[:] = sorted(set(directories) - set(hidden))
         for name in sorted(names):
             path = Path(place, name)
-            reason = _reason(path)
+            reason = _reason(path, images=images)
             if reason is None:
                 yield path
             else:
                 skipped[reason] += 1
 
 
-def _reason(path: Path) -> str | None:
+def _reason(path: Path, *, images: bool) -> str | None:
     """Why a file in a directory is left out."""
     if path.name.startswith("."):
         return "hidden"
     if path.is_symlink() or not path.is_file():
         return "no regular file"
-    if not TEXT_NAMES.fullmatch(path.name):
-        return "no text by its name"
+    if not (IMAGE_NAMES if images else TEXT_NAMES).fullmatch(path.name):
+        return "no image by its name" if images else "no text by its name"
     return None
 
 
@@ -135,6 +139,20 @@ def load(found: Found, how: How, skipped: Counter[str]) -> list[Item]:
             raise
         skipped["not readable as text"] += 1
         return []
+
+
+def load_image(found: Found, how: How) -> tuple[bytes | Path, str | None]:
+    """An image and what it is called: its path, unless the caller said; nothing for standard input.
+
+    Raises:
+        InvalidInputError: Standard input is too long.
+    """
+    if str(found.path) != STDIN:
+        return found.path, how.source or source_name(found.path)
+    data = sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1)
+    if len(data) > MAX_IMAGE_BYTES:
+        raise InvalidInputError(f"standard input is longer than {MAX_IMAGE_BYTES:,} bytes")
+    return data, how.source
 
 
 def _read(path: Path, how: How, skipped: Counter[str]) -> list[Item]:

@@ -156,17 +156,17 @@ class Place:
         index = index_at(place, asynchronous=False, collection="memory", api_key=None, allow_network=not self.offline)
         try:
             own, other = self._models(index)
+            return MemoryStore(
+                index,
+                self.embedder or own or LOCAL,
+                reranker=LOCAL if reranks else None,
+                keyring=self._keys(),
+                successor=successor or other,
+                allow_network=not self.offline,
+            )
         except BaseException:
             run(index.close(Blocking()))
             raise
-        return MemoryStore(
-            index,
-            self.embedder or own or LOCAL,
-            reranker=LOCAL if reranks else None,
-            keyring=self._keys(),
-            successor=successor or other,
-            allow_network=not self.offline,
-        )
 
     def _models(self, index: VectorIndex) -> tuple[Embedder | None, Embedder | None]:
         """What the store was made with: a stand-in that says so where the model cannot be made from its name."""

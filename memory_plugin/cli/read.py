@@ -27,7 +27,7 @@ from memory_plugin.cli.options import (
 )
 from memory_plugin.types import Hit, Results
 
-STAGES = ("dense", "lexical", "fused", "late", "rerank")
+STAGES = ("dense", "lexical", "learned", "fused", "late", "rerank")
 
 QueryArgument = Annotated[str, typer.Argument(metavar="QUERY", help="A question, or words.", show_default=False)]
 NeighboursOption = Annotated[int, typer.Option("--neighbours", help="Chunks to bring along on each side of a hit.")]
@@ -37,7 +37,9 @@ def search(
     query: QueryArgument,
     where_to_look: NamespacesOption,
     limit: Annotated[int, typer.Option("--limit", "-k", help="Hits at most.")] = 10,
-    legs: Annotated[Literal["hybrid", "dense", "lexical"], typer.Option(help="What proposes candidates.")] = "hybrid",
+    legs: Annotated[
+        Literal["hybrid", "dense", "lexical", "learned"], typer.Option(help="What proposes candidates.")
+    ] = "hybrid",
     rerank: Annotated[
         Literal["none", "late", "full"], typer.Option(help="Last stage: fusion, late interaction, cross-encoder.")
     ] = "full",
@@ -69,11 +71,18 @@ def search(
             per_document=per_document,
             neighbours=neighbours,
         )
+        used = memory.usage()
     if as_json:
         hits = [show.hit_json(rank, hit) for rank, hit in enumerate(found, 1)]
-        show.emit({"query": query, "hits": hits, "seconds": dict(found.seconds), "rerank": found.rerank})
+        show.emit(
+            {"query": query, "hits": hits, "seconds": dict(found.seconds), "rerank": found.rerank}
+            | show.usage_json(used)
+        )
     else:
         _table(found, several=len(wanted) > 1)
+        for one in used.values():
+            if one.tokens:
+                show.note(show.bill(one.tokens, one.cost))
 
 
 def _table(found: Results, *, several: bool) -> None:
@@ -94,7 +103,7 @@ def _table(found: Results, *, several: bool) -> None:
 
 def _text(hit: Hit) -> str:
     """The hit between the neighbours that were asked for."""
-    return " ".join(one.text for one in (*hit.before, hit.record, *hit.after))
+    return " ".join(show.words(one) for one in (*hit.before, hit.record, *hit.after))
 
 
 def _ranks(hit: Hit, stages: list[str]) -> list[object]:
@@ -179,7 +188,7 @@ def list_(
         show.emit({"memories": [show.record_json(one) for one in page.records], "next": page.next})
         return
     source = [] if show.is_narrow() else ["source"]
-    rows = [[one.id, show.when(one), one.text, *[show.place(one)] * len(source)] for one in page.records]
+    rows = [[one.id, show.when(one), show.words(one), *[show.place(one)] * len(source)] for one in page.records]
     show.table(["id", "time", "text", *source], rows, wide="text")
     if page.next:
         show.note(f"there are more: --after {page.next}")
@@ -202,7 +211,7 @@ def get(
     if as_json:
         show.emit(show.record_json(record))
     else:
-        show.say(record.passage)
+        show.say(record.passage or show.words(record))
         show.note(f"{show.place(record)}  {show.when(record)}  {dict(record.metadata) or ''}".strip())
 
 

@@ -10,9 +10,10 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from memory_plugin.types import Hit, Record
+from memory_plugin.types import Hit, Record, Usage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,6 +123,21 @@ def is_narrow() -> bool:
     return is_terminal() and _console().width < WIDE_TERMINAL
 
 
+def width() -> int:
+    """Columns of the terminal."""
+    return _console().width
+
+
+def bill(tokens: int, cost: float | None) -> str:
+    """What vendors charged for."""
+    return f"{tokens:,} tokens billed, " + ("at a price that is not known" if cost is None else f"about ${cost:.6f}")
+
+
+def usage_json(found: Mapping[str, Usage]) -> dict[str, Any]:
+    """What providers that count were used for, as JSON; nothing where there are none."""
+    return {"usage": {what: asdict(one) for what, one in found.items()}} if found else {}
+
+
 def figure(number: float) -> str:
     """A score with the digits that tell."""
     return f"{number:.3f}"
@@ -163,6 +179,11 @@ def place(record: Record) -> str:
     return record.source or record.name or record.role or ""
 
 
+def words(record: Record) -> str:
+    """A memory's text; of an image without a caption, that it is one."""
+    return record.text or f"({record.media_type or record.kind})"
+
+
 def record_json(record: Record) -> dict[str, Any]:
     """A memory as JSON."""
     return {
@@ -181,6 +202,9 @@ def record_json(record: Record) -> dict[str, Any]:
         "index": record.index,
         "chunks": record.chunks,
         "document": record.document,
+        "local_only": record.local_only,
+        "media_type": record.media_type,
+        "sha256": record.sha256,
     }
 
 

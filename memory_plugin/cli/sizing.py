@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -65,43 +65,59 @@ class Where(StrEnum):
     server = "server"
 
 
+SubjectsOption: TypeAlias = Annotated[
+    str, typer.Option("--subjects", metavar="NUMBER", help="Data subjects that they belong to.")
+]
+TokensOption: TypeAlias = Annotated[
+    float, typer.Option("--tokens-per-memory", help="Word pieces of a memory, on average; a passage has up to 256.")
+]
+EmbeddersOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--embedder", metavar="NAME", help="A model. Several to compare.", show_default="some usual ones"),
+]
+DimensionsOption: TypeAlias = Annotated[
+    list[int] | None,
+    typer.Option("--dimension", help="Of the stored vectors. Several to compare.", show_default="the model's own"),
+]
+QuantizationsOption: TypeAlias = Annotated[
+    list[Quantized] | None,
+    typer.Option("--quantization", help="Of the vectors. Several to compare.", show_default="turbo4"),
+]
+EnginesOption: TypeAlias = Annotated[
+    list[Where] | None,
+    typer.Option(
+        "--engine", help="Embedded Qdrant or a server.", show_default="embedded up to 300,000 memories, else server"
+    ),
+]
+RateOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--rate",
+        metavar="NUMBER",
+        help="Tokens embedded a minute. Default: measured for a model on this machine, else the vendor's limit for a "
+        "new account.",
+        show_default=False,
+    ),
+]
+PriceOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--price", metavar="NAME=DOLLARS", help="Your price of a million tokens.", show_default=False),
+]
+
+
 def sizes(
     memories: Annotated[str, typer.Option(metavar="NUMBER", help="How many: 300000, 2.5k, 10M, 1e6.")],
-    subjects: Annotated[str, typer.Option(metavar="NUMBER", help="Data subjects that they belong to.")] = "1",
-    tokens: Annotated[
-        float, typer.Option("--tokens-per-memory", help="Word pieces of a memory, on average; a passage has up to 256.")
-    ] = 100,
-    embedder: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="provider:model. Several to compare.", show_default="some usual ones"),
-    ] = None,
-    dimension: Annotated[
-        list[int] | None,
-        typer.Option(help="Of the stored vectors. Several to compare.", show_default="the model's own"),
-    ] = None,
-    quantization: Annotated[
-        list[Quantized] | None, typer.Option(help="Of the vectors. Several to compare.", show_default="turbo4")
-    ] = None,
-    engine: Annotated[
-        list[Where] | None,
-        typer.Option(help="Embedded Qdrant or a server.", show_default="embedded up to 300,000, else server"),
-    ] = None,
+    subjects: SubjectsOption = "1",
+    tokens: TokensOption = 100,
+    embedder: EmbeddersOption = None,
+    dimension: DimensionsOption = None,
+    quantization: QuantizationsOption = None,
+    engine: EnginesOption = None,
     fields: Annotated[int, typer.Option(help="Metadata fields declared filterable.")] = 0,
     metadata: Annotated[int, typer.Option(help="Bytes of metadata, source and names of a memory.")] = 60,
     cores: Annotated[int, typer.Option(help="Of the machine that writes, and of the server.")] = 4,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBER",
-            help="Tokens embedded a minute. Default: measured for a model on this machine, the vendor's limit for a "
-            "new account else.",
-            show_default=False,
-        ),
-    ] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DOLLARS", help="Your price of a million tokens.", show_default=False),
-    ] = None,
+    rate: RateOption = None,
+    price: PriceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a store of so many memories will take, for each candidate: memory, disk, time, money.
@@ -115,7 +131,7 @@ def sizes(
         ["embedded"] if load.memories <= EMBEDDED_UP_TO else ["server"]
     )
     per_minute = None if rate is None else count(rate)
-    own = _prices(price)
+    own = prices_of(price)
     plans = []
     notes: list[str] = []
     for name in dict.fromkeys(embedder or USUAL):
@@ -132,7 +148,12 @@ def sizes(
         _print(load, plans, cores, notes)
 
 
-def _prices(texts: Sequence[str] | None) -> dict[str, float]:
+def prices_of(texts: Sequence[str] | None) -> dict[str, float]:
+    """Prices as written on a command line.
+
+    Raises:
+        InvalidInputError: One is no NAME=DOLLARS.
+    """
     found = {}
     for text in texts or ():
         name, equals, value = text.rpartition("=")

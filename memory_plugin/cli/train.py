@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -16,8 +16,6 @@ from memory_plugin.train.recipe import Recipe
 if TYPE_CHECKING:
     from memory_plugin.train.embedder import Plan, Trained
 
-_JUDGE, _TRAIN = "Judging", "Training"
-
 
 class Method(StrEnum):
     """What is learned from."""
@@ -26,95 +24,82 @@ class Method(StrEnum):
     distill = "distill"
 
 
+def _judging(words: str, **more: Any) -> Any:
+    return typer.Option(help=words, rich_help_panel="Judging", **more)
+
+
+def _training(words: str, **more: Any) -> Any:
+    return typer.Option(help=words, rich_help_panel="Training", **more)
+
+
+Pairs: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PAIRS",
+        help='A file of lines {"query": …, "passage": …}, or a directory as eval takes.',
+        show_default=False,
+    ),
+]
+Out: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where the new model is to be.", show_default=False)
+]
+Base: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Start from this sentence-transformers model. Default: the shipped one.",
+        show_default=False,
+    ),
+]
+Name: TypeAlias = Annotated[
+    str, typer.Option(help="What the model is called. Default: after the pairs.", show_default=False)
+]
+HowLearned: TypeAlias = Annotated[Method, _training("Learn from answers and hard negatives, or from grades as well.")]
+Matryoshka: TypeAlias = Annotated[
+    str | None, _training("Train for these shorter dimensions too, e.g. 256,128.", metavar="N,N…", show_default=False)
+]
+Epochs: TypeAlias = Annotated[int, _training("Passes over the pairs at most.")]
+TimeLimit: TypeAlias = Annotated[
+    float | None, _training("After which the best so far is kept.", metavar="MINUTES", show_default=False)
+]
+Rate: TypeAlias = Annotated[float, _training("Learning rate.")]
+Batch: TypeAlias = Annotated[int, _training("Queries a step.")]
+Seed: TypeAlias = Annotated[int, _training("The same seed does the same.")]
+Threads: TypeAlias = Annotated[int | None, _training("Cores to use. Default: all.", show_default=False)]
+HoldOut: TypeAlias = Annotated[float, _judging("Share of the questions that judges and is never learned.")]
+GroupBy: TypeAlias = Annotated[
+    str | None,
+    _judging("Questions about rows of one value stay on one side, e.g. doc.", metavar="FIELD", show_default=False),
+]
+Check: TypeAlias = Annotated[
+    list[Path] | None,
+    _judging("Another set to judge by: what was unlearned? Several for several.", metavar="DIR", show_default=False),
+]
+Sample: TypeAlias = Annotated[int, _judging("Questions of each set that judge, at most.")]
+Store: TypeAlias = Annotated[
+    Path | None, _judging("Keep the first model's stores here, for another run.", metavar="DIR", show_default=False)
+]
+
+
 def embedder(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PAIRS",
-            help='A file of lines {"query": …, "passage": …}, or a directory as eval takes.',
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the new model is to be.", show_default=False)
-    ] = None,
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="A sentence-transformers model to start from. Default: the shipped one.",
-            show_default=False,
-        ),
-    ] = None,
-    method: Annotated[
-        Method,
-        typer.Option(help="Learn from answers and hard negatives, or from the reranker's grades as well."),
-    ] = Method.contrastive,
-    matryoshka: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N…",
-            help="Train for these shorter dimensions too, e.g. 256,128.",
-            show_default=False,
-            rich_help_panel=_TRAIN,
-        ),
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the pairs at most.", rich_help_panel=_TRAIN)] = 2,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            metavar="MINUTES",
-            help="Of training itself; then the best so far is kept.",
-            show_default=False,
-            rich_help_panel=_TRAIN,
-        ),
-    ] = None,
-    rate: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_TRAIN)] = 1e-4,
-    batch: Annotated[int, typer.Option(help="Queries a step.", rich_help_panel=_TRAIN)] = 32,
-    seed: Annotated[int, typer.Option(help="The same seed does the same.", rich_help_panel=_TRAIN)] = 1,
-    threads: Annotated[
-        int | None, typer.Option(help="Cores to use. Default: all.", show_default=False, rich_help_panel=_TRAIN)
-    ] = None,
-    hold_out: Annotated[
-        float,
-        typer.Option(help="Share of the questions that judges and is never learned.", rich_help_panel=_JUDGE),
-    ] = 0.5,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD",
-            help="Questions about rows of one value stay on one side, e.g. doc.",
-            show_default=False,
-            rich_help_panel=_JUDGE,
-        ),
-    ] = None,
-    check: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Another set to judge on: what was unlearned? Several times for several.",
-            show_default=False,
-            rich_help_panel=_JUDGE,
-        ),
-    ] = None,
-    sample: Annotated[
-        int, typer.Option(help="Questions of each set that judge, at most.", rich_help_panel=_JUDGE)
-    ] = 1000,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Keep the first model's stores here, for another run.",
-            show_default=False,
-            rich_help_panel=_JUDGE,
-        ),
-    ] = None,
-    name: Annotated[
-        str, typer.Option(help="What the model is called. Default: after the pairs.", show_default=False)
-    ] = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read, split and mine, and say what there is to learn.")
-    ] = False,
+    source: Pairs,
+    out: Out = None,
+    base: Base = None,
+    name: Name = "",
+    method: HowLearned = Method.contrastive,
+    matryoshka: Matryoshka = None,
+    epochs: Epochs = 2,
+    time_limit: TimeLimit = None,
+    rate: Rate = 1e-4,
+    batch: Batch = 32,
+    seed: Seed = 1,
+    threads: Threads = None,
+    hold_out: HoldOut = 0.5,
+    group_by: GroupBy = None,
+    check: Check = None,
+    sample: Sample = 1000,
+    store: Store = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, split, mine; say what there is to learn.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune an embedder on your own pairs of questions and passages, and measure what it gained.

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from memory_plugin.cli import show
-from memory_plugin.cli.files import Found, How, Item, load, scan
+from memory_plugin.cli.files import Found, How, Item, load, load_image, scan
 from memory_plugin.cli.options import (
     EMBEDDER,
     EmbedderOption,
@@ -40,7 +40,9 @@ BATCH_ITEMS, BATCH_CHARACTERS = 256, 4 * 2**20
 def add(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH…", help="Text files, directories, .jsonl chat logs, or - for standard input."),
+        typer.Argument(
+            metavar="PATH…", help="Text files, directories, .jsonl chat logs, images, or - for standard input."
+        ),
     ],
     whose: NamespaceOption,
     source: Annotated[
@@ -53,8 +55,12 @@ def add(
         list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata of all.", show_default=False)
     ] = None,
     form: Annotated[
-        Literal["auto", "text", "markdown", "chat"], typer.Option("--format", help="How to read; auto: by the name.")
+        Literal["auto", "text", "markdown", "chat", "image"],
+        typer.Option("--format", help="How to read; auto: by the name. image: for models that embed images."),
     ] = "auto",
+    caption: Annotated[
+        str | None, typer.Option("--caption", help="What the one image shows, in words.", show_default=False)
+    ] = None,
     local_only: Annotated[
         bool, typer.Option("--local-only", help="No model outside this machine may ever see them.")
     ] = False,
@@ -73,11 +79,17 @@ def add(
     metadata = pairs(meta)
     how = How(source, moment(time, "--time"), form, Settings().max_text_bytes, local_only)
     skipped: Counter[str] = Counter()
-    files = scan(paths, skipped)
-    if source is not None and len(files) != 1:
-        raise InvalidInputError(f"--source names one file, but there are {len(files)}: leave it out")
+    files = scan(paths, skipped, images=form == "image")
+    for option, value in (("--source names", source), ("--caption is of", caption)):
+        if value is not None and len(files) != 1:
+            raise InvalidInputError(f"{option} one file, but there are {len(files)}: leave it out")
+    if caption is not None and form != "image":
+        raise InvalidInputError("--caption is for images: say --format image")
     with Place(store, keys, plaintext, embedder, offline).open(create=True) as memory, show.progress() as tell:
-        done = _add(memory, files, how, wanted, metadata, skipped, tell)
+        if form == "image":
+            done = _add_images(memory, files, how, wanted, metadata, caption, skipped, tell)
+        else:
+            done = _add(memory, files, how, wanted, metadata, skipped, tell)
     _report(done, skipped, as_json=as_json)
 
 
@@ -99,14 +111,54 @@ def _add(
 
         batch(0, len(items))
         made = memory.add(items, wanted, metadata=metadata, local_only=how.local_only, progress=batch)
-        total = Added(
-            ids=total.ids + made.ids,
-            documents=total.documents + made.documents,
-            written=total.written + made.written,
-            unchanged=total.unchanged + made.unchanged,
-            replaced=total.replaced + made.replaced,
-        )
+        total = _sum(total, made)
     return total
+
+
+def _add_images(
+    memory: MemoryStore,
+    files: Sequence[Found],
+    how: How,
+    wanted: Namespace,
+    metadata: dict[str, str],
+    caption: str | None,
+    skipped: Counter[str],
+    tell: Callable[[str, int, int], None],
+) -> Added:
+    """Images one by one, each durable before the next is read."""
+    total = Added()
+    for number, file in enumerate(files):
+        tell("Adding", number, len(files))
+        image, source = load_image(file, how)
+        try:
+            made = memory.add_image(
+                image,
+                wanted,
+                caption=caption,
+                source=source,
+                time=how.time,
+                metadata=metadata,
+                local_only=how.local_only,
+            )
+        except InvalidInputError:
+            if file.named:
+                raise
+            skipped["not readable as image"] += 1
+            continue
+        total = _sum(total, made)
+    return total
+
+
+def _sum(total: Added, made: Added) -> Added:
+    return Added(
+        ids=total.ids + made.ids,
+        documents=total.documents + made.documents,
+        written=total.written + made.written,
+        unchanged=total.unchanged + made.unchanged,
+        replaced=total.replaced + made.replaced,
+        billed_tokens=total.billed_tokens + made.billed_tokens,
+        cost=None if total.cost is None or made.cost is None else total.cost + made.cost,
+    )
 
 
 def _batches(files: Sequence[Found], how: How, skipped: Counter[str]) -> Iterator[tuple[list[Item], int]]:
@@ -137,10 +189,13 @@ def _report(done: Added, skipped: Counter[str], *, as_json: bool) -> None:
                 "written": done.written,
                 "skipped": left_out,
                 "ids": list(done.ids),
+                **({"billed_tokens": done.billed_tokens, "cost": done.cost} if done.billed_tokens else {}),
             }
         )
         return
     show.say(f"{added} added, {done.unchanged} unchanged, {done.replaced} replaced ({done.written} chunks written)")
+    if done.billed_tokens:
+        show.note(show.bill(done.billed_tokens, done.cost))
     if left_out:
         show.note("skipped: " + ", ".join(f"{number} {reason}" for reason, number in sorted(left_out.items())))
 

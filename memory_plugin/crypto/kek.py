@@ -16,6 +16,7 @@ from memory_plugin.errors import ConfigurationError, InvalidInputError, KeyServi
 
 _NONCE_BYTES: Final = 12
 _ID_INFO: Final = b"memory-plugin/v1/kek-id"
+_USE_INFO: Final = b"memory-plugin/v1/kek-use/"
 _HOW_TO_MAKE_ONE: Final = (
     "make one with: python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
 )
@@ -111,6 +112,10 @@ class LocalKek(Secret):
                 "or moved from where it was wrapped; restore the keys from a backup",
                 provider="kek",
             ) from None
+
+    def derive(self, use: str, /) -> bytes:
+        """32 bytes for a use of their own beside wrapping; this key does not follow from them."""
+        return hkdf(self._key, _USE_INFO + use.encode())
 
     def to_text(self) -> str:
         """The key in base64: for a key ring that keeps its own KEK, and nothing else."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from memory_plugin.embedders.openai import OpenAIEmbedder
 from memory_plugin.managed.failure import CallError
 from memory_plugin.managed.http import HttpConnection
-from memory_plugin.managed.service import Vendor
+from memory_plugin.managed.limits import TooLong
+from memory_plugin.managed.service import Options, Vendor, hide_key
 from memory_plugin.managed.vendors import OLLAMA
 
 TAGS_SECONDS = 10.0
@@ -26,6 +27,27 @@ class OllamaEmbedder(OpenAIEmbedder):
     """
 
     vendor: ClassVar[Vendor] = OLLAMA
+
+    def __init__(
+        self,
+        model: str = "nomic-embed-text",
+        *,
+        dimension: int | None = None,
+        too_long: TooLong = "pool",
+        query_prefix: str = "",
+        document_prefix: str = "",
+        window: int | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(
+            model,
+            dimension=dimension,
+            too_long=too_long,
+            query_prefix=query_prefix,
+            document_prefix=document_prefix,
+            window=window,
+            **hide_key(options),
+        )
 
     def _revision(self) -> str | None:
         """The beginning of the digest; None where there is no such list, as behind a gateway."""

@@ -15,6 +15,7 @@ from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
 from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
 from memory_plugin.engine.spaces import fitting, follow, lacking
+from memory_plugin.engine.usage import Bill
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
@@ -57,9 +58,10 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     }
     replaced = len(changed & set(found))
     written = done = 0
+    bill = Bill()
     progress(len(last) - len(todo), len(last))
     async for batch in _batches(engine, todo):
-        made = await _write(engine, sealer, namespace, batch)
+        made = await _write(engine, sealer, namespace, batch, bill)
         ids.update(made)
         written += sum(map(len, made.values()))
         done += len(batch)
@@ -70,6 +72,8 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
         written=written,
         unchanged=len(last) - len(todo),
         replaced=replaced,
+        billed_tokens=bill.tokens,
+        cost=bill.cost,
     )
 
 
@@ -136,18 +140,23 @@ def _cut(engine: Engine, work: Work) -> Cut:
     return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks))
 
 
-async def _write(engine: Engine, sealer: Sealer, namespace: Namespace, batch: list[Cut]) -> dict[str, list[PointId]]:
+async def _write(
+    engine: Engine, sealer: Sealer, namespace: Namespace, batch: list[Cut], bill: Bill
+) -> dict[str, list[PointId]]:
     """Embed, seal and upsert a batch; the points of each document."""
     if len(batch[0].chunks) > engine.settings.staging:
-        return await _write_staged(engine, sealer, namespace, batch[0])
+        return await _write_staged(engine, sealer, namespace, batch[0], bill)
     encoded = await encode(engine, batch)
+    bill.add(encoded.parts)
     drafts = await engine.io.call(seal, engine, sealer, namespace, batch, encoded)
     await engine.io.uninterrupted(commit(engine, sealer, batch, drafts))
     await heal(engine, sealer, [cut.work.document for cut in batch], encoded.spaces)
     return by_document(drafts)
 
 
-async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut) -> dict[str, list[PointId]]:
+async def _write_staged(
+    engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut, bill: Bill
+) -> dict[str, list[PointId]]:
     """Write a long document out of sight, then show it in one step."""
     work = cut.work
     staged = And((AnyOf(SUBJECT, (STAGED,)), AnyOf(DOCUMENT, (work.document,)), AnyOf(REVISION, (work.revision,))))
@@ -167,6 +176,7 @@ async def _write_staged(engine: Engine, sealer: Sealer, namespace: Namespace, cu
                 chunks = hidden_chunks[start : start + engine.settings.batch]
                 part = Cut(work, chunks, when, cut.total)
                 encoded = await encode(engine, [part])
+                bill.add(encoded.parts)
                 drafts = await engine.io.call(seal, engine, sealer, namespace, [part], encoded)
                 lengths += [draft.terms.total() for draft in drafts]
                 head = (await head_of(engine, sealer)).grown(lengths)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
+from memory_plugin import registry
+from memory_plugin.chunk import Pieces
 from memory_plugin.engine.core import Engine, Model, embed
 from memory_plugin.engine.proof import NO_POINT
 from memory_plugin.errors import DecryptionError, ModelDriftError
 from memory_plugin.flow import IO
-from memory_plugin.protocols import Sealer
+from memory_plugin.protocols import Embedder, Sealer
 from memory_plugin.types import Matrix
 
 # Different in language, script, length and kind, since a change may touch only some: ours, and never changed.
@@ -37,6 +40,10 @@ KEPT = 256
 MEAN_FLOOR = 0.99
 WORST_FLOOR = 0.95
 """Cosines below which a model has moved: docs/adr/0009-live-migration.md has the measurements."""
+
+
+PREFIX = 32
+"""Word pieces that a model's own prefix may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +131,26 @@ def field(space: str) -> str:
 
 
 async def _probed(io: IO, model: Model) -> Matrix:
-    made = [(await embed(io, model, PROBES, input_type=kind)).vectors for kind in ("document", "query")]
+    # Not through a cache: it would answer as the model did once.
+    asked = Model(getattr(model.embedder, "uncached", model.embedder), model.space)
+    texts = await io.call(_readable, asked.embedder)
+    made = [(await embed(io, asked, texts, input_type=kind)).vectors for kind in ("document", "query")]
     return projected(np.concatenate(made))
+
+
+def _readable(embedder: Embedder) -> list[str]:
+    """The probes, without the ends of those that are too long for the model."""
+    window, pieces = getattr(embedder, "max_tokens", None), registry.pieces(embedder)
+    if not isinstance(window, int) or pieces is not cast("object", embedder):  # its limit is its own affair
+        return list(PROBES)
+    room = max(window - PREFIX, window // 2)
+    return [_cut(text, pieces, room) for text in PROBES]
+
+
+def _cut(text: str, pieces: Pieces, room: int) -> str:
+    while len(text) > 1 and pieces.count(text) > room:
+        text = text[: len(text) * 3 // 4]
+    return text
 
 
 def projected(vectors: Matrix) -> Matrix:

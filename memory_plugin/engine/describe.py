@@ -26,6 +26,7 @@ from memory_plugin.engine.spaces import follow, lacking
 from memory_plugin.engine.transitions import state
 from memory_plugin.errors import DecryptionError, SealError
 from memory_plugin.manifest import name_of
+from memory_plugin.network import leaves_machine
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import Json, Point
 
@@ -156,6 +157,7 @@ async def describe(engine: Engine) -> dict[str, Json]:
             "lexical": f"{lexical.IDENTITY}, {settings.language}",
             "late_interaction": manifest.late,
             "reranker": engine.reranker.model if engine.reranker is not None else None,
+            "leaves_machine": _elsewhere(engine),
         },
         "migration": {
             "state": state(manifest),
@@ -172,6 +174,12 @@ async def describe(engine: Engine) -> dict[str, Json]:
             "quantization": settings.quantization,
         },
     }
+
+
+def _elsewhere(engine: Engine) -> list[Json]:
+    """Which providers reach other machines, or do not tell."""
+    held = {"embedder": engine.active.embedder, "reranker": engine.reranker, "late interaction": engine.late}
+    return [what for what, provider in held.items() if provider is not None and leaves_machine(provider)]
 
 
 async def _sizes(engine: Engine) -> dict[str, int]:
@@ -195,8 +203,21 @@ def _protection(engine: Engine) -> dict[str, Json]:
         "text, metadata, source, names, exact time": "AES-256-GCM under a key of the data subject, bound to its place",
         "token vectors": "AES-256-GCM, likewise" if engine.settings.late_interaction else "not kept",
         f"dense vectors ({vectors})": PROTECTION[vectors],
+        **_learned(engine),
         "lexical terms": "keyed hashes: which memories share a word shows, the word does not",
         "filterable fields": "keyed hashes: which memories share a value shows, the value does not",
         "days": "day numbers in the clear" if engine.settings.time_index == "day" else "sealed",
         "not hidden": "how many memories a subject has, their sizes in steps, and when they are written and read",
     }
+
+
+def _learned(engine: Engine) -> dict[str, Json]:
+    """How a model's own term weights are kept, where it makes them."""
+    if engine.active.weighted is None:
+        return {}
+    kept = {
+        "rotated": "keyed ids, each weight times a keyed factor: obfuscation, as for vectors",
+        "plain": "keyed ids with the weights as they are: as telling as a vector",
+        "sealed": "not kept",
+    }
+    return {"learned terms": kept[engine.settings.vectors]}

@@ -19,6 +19,7 @@ from memory_plugin.engine.entries import Items, entries
 from memory_plugin.engine.images import ImageLike, image_entry, require_images
 from memory_plugin.engine.inputs import Questions, model_of, read_file, read_questions
 from memory_plugin.engine.one_space import search_active
+from memory_plugin.engine.usage import usage as used
 from memory_plugin.errors import StoreClosedError
 from memory_plugin.filters import check
 from memory_plugin.protocols import AnyEmbedder, Embedder, TokenCounter
@@ -36,6 +37,7 @@ from memory_plugin.types import (
     Record,
     Results,
     Scalar,
+    Usage,
 )
 
 
@@ -315,6 +317,10 @@ class Verbs:
     async def verify(self, *, model: bool) -> describing.Verified:
         """See ``MemoryStore.verify``."""
         return await describing.verify(self.engine, model=model)
+
+    async def usage(self) -> dict[str, Usage]:
+        """See ``MemoryStore.usage``."""
+        return used(self.engine)
 
     async def describe(self) -> dict[str, Json]:
         """See ``MemoryStore.describe``."""

@@ -36,7 +36,9 @@ def at(body: Any, *path: str) -> Any:
     """
     for key in path:
         if not isinstance(body, Mapping) or body.get(key) is None:
-            raise CallError(f"an answer without {'.'.join(path)!r}: is this the address of such a service?")
+            told = body.get("error") or body.get("detail") if isinstance(body, Mapping) else None
+            words = f"it says {told!r:.300}" if told else "is this the address of such a service?"
+            raise CallError(f"an answer without {'.'.join(path)!r}: {words}")
         body = body[key]
     return body
 

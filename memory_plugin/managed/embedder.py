@@ -10,7 +10,7 @@ import numpy as np
 from memory_plugin.errors import EmbeddingError, InvalidInputError
 from memory_plugin.managed.answers import matrix
 from memory_plugin.managed.limits import Facts, Part, Ruler, TooLong, batches, parts, pooled
-from memory_plugin.managed.service import Connection, Options, Service, Vendor, hide_key
+from memory_plugin.managed.service import Connection, Options, Service, Vendor, described, hide_key
 from memory_plugin.tokens import MARGIN
 from memory_plugin.types import Embeddings, InputType, Matrix, ModelIdentity, Usage
 
@@ -167,7 +167,7 @@ class ManagedEmbedder:
         self._service.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._service.model!r}, base_url={self._service.base_url!r})"
+        return f"{type(self).__name__}({described(self)})"
 
     def _vectors(
         self, jobs: Sequence[Sequence[Part]], input_type: InputType, dimension: int | None

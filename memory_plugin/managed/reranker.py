@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack
 from memory_plugin.errors import InvalidInputError, RerankError
 from memory_plugin.managed.embedder import check_texts
 from memory_plugin.managed.limits import Facts, Part, Ruler, TooLong, batches, best, parts
-from memory_plugin.managed.service import Connection, Options, Service, Vendor, hide_key
+from memory_plugin.managed.service import Connection, Options, Service, Vendor, described, hide_key
 from memory_plugin.types import Usage
 
 QUERY_SHARE = 2
@@ -127,7 +127,7 @@ class ManagedReranker:
         self._service.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._service.model!r}, base_url={self._service.base_url!r})"
+        return f"{type(self).__name__}({described(self)})"
 
     def _fitting(self, query: str, ruler: Ruler, facts: Facts) -> tuple[str, int | None]:
         """The query, its beginning kept where it is too long, and the tokens that it leaves for a text."""

@@ -18,7 +18,6 @@ from tenacity import (
     stop_when_event_set,
     wait_random_exponential,
 )
-from tenacity.nap import sleep_using_event
 
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.managed.failure import CallError
@@ -78,11 +77,15 @@ def persist(send: Callable[[float], R], policy: Policy, stop: threading.Event) -
         # A little later than asked, and not all at the same moment.
         return backoff(state) if asked is None else asked + random.uniform(0, min(policy.backoff, 1.0))  # noqa: S311
 
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise CallError("another request failed meanwhile", retryable=True)
+
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.retryable),
         wait=wait,
         stop=stop_after_attempt(policy.attempts) | stop_before_delay(policy.deadline) | stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
+        sleep=sleep,
         reraise=True,
     )
 

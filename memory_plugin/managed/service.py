@@ -107,7 +107,7 @@ class Service:
         vendor: Whose it is.
         model: Its name there.
         error: What a failure becomes.
-        connect: Makes a connection; called once a process.
+        connect: Makes a connection; called once a process.  A method of whoever holds the service.
         options: As the caller gave them.
 
     Raises:
@@ -125,6 +125,10 @@ class Service:
     ) -> None:
         hide_key(options)
         self._key = self._sent = Secret.of(options.get("api_key"))
+        unknown = sorted(set(options) - set(Options.__annotations__))
+        if unknown:
+            known = ", ".join(sorted(Options.__annotations__))
+            raise InvalidInputError(f"{vendor.name}: no argument {unknown[0]!r}; beside its own there are: {known}")
         if vendor.package and importlib.util.find_spec(vendor.package) is None:
             raise MissingExtraError(f"{vendor.name!r}", vendor.extra)
         if not isinstance(model, str) or not model.strip():
@@ -142,7 +146,7 @@ class Service:
         self._policy = Policy(**given)
         own = options.get("prices")
         self._meter = Meter(prices.price(self.name, own), prices.price_of_search(self.name, own))
-        self._connect = connect
+        self._connect = weakref.WeakMethod(connect)  # or the two would keep each other, and their sockets
         self._connections: dict[int, tuple[Connection, Turns]] = {}
         self._locks = {os.getpid(): threading.Lock()}
         weakref.finalize(self, _close, self._connections)
@@ -249,7 +253,9 @@ class Service:
         process = os.getpid()
         with self._locks.setdefault(process, threading.Lock()):
             if process not in self._connections:
-                self._connections[process] = self._connect(self), Turns(self._concurrency)
+                connect = self._connect()
+                assert connect is not None
+                self._connections[process] = connect(self), Turns(self._concurrency)
             return self._connections[process]
 
     # ── what went wrong ───────────────────────────────────────────────────────────────────────────
@@ -313,6 +319,12 @@ def hide_key(options: Options) -> Options:
     if key is not None:
         options["api_key"] = key
     return options
+
+
+def described(provider: object) -> str:
+    """Model and address of a provider, for its ``repr``; nothing while it is being made."""
+    service = getattr(provider, "_service", None)
+    return f"{service.model!r}, base_url={service.base_url!r}" if isinstance(service, Service) else ""
 
 
 def _close(connections: dict[int, tuple[Connection, Turns]]) -> None:

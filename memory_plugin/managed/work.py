@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - registers its wait for threads, before which ours has to come
 import contextvars
 import threading
 import time
@@ -17,6 +18,13 @@ TICK = 0.25
 """Seconds between looks at whether the process is ending or a job has hung."""
 GRACE = 1.0
 """Seconds that jobs under way are given to finish when another has failed."""
+
+
+_ending = threading.Event()
+"""Set when the process begins to end; it would first wait for threads of executors, and so for our callers in them."""
+
+if hasattr(threading, "_register_atexit"):
+    threading._register_atexit(_ending.set)
 
 
 class Turns:
@@ -115,7 +123,7 @@ class _Run(Generic[T, R]):
         with self._changed:
             while self._error is None and len(self._made) < len(self._jobs):
                 self._changed.wait(TICK)
-                if not threading.main_thread().is_alive():
+                if _ending.is_set():
                     raise CallError("the process is ending", retryable=True)
                 hung = [began for began in self._began.values() if time.monotonic() - began > self._patience]
                 if hung:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,6 +237,20 @@ class ChangingTests:
             await index.settle(io)
             assert (await found(index, io, "d", example(401).vectors["d"]))[0] == point_id(401)
             await index.delete(io, [point_id(401)])
+
+    @scenario
+    async def test_a_quantization_is_chosen_when_a_collection_is_made(self, io: IO, index: VectorIndex) -> None:
+        made: dict[str, Any] = {"dense": {"d": 64}, "sparse": [], "keywords": ["t"], "integers": [], "tenant": "t"}
+        with pytest.raises(InvalidInputError, match="turbo4"):
+            await index.create(io, MANIFEST, **made, quantization="turbo3")  # type: ignore[arg-type]
+        await index.create(io, MANIFEST, **made, quantization="binary")
+        await index.upsert(io, [Point(point_id(n), {"t": "a"}, {"d": row(n, 64)}) for n in range(1, 101)])
+        stats = await index.stats(io)
+        vectors = stats["vectors"]
+        assert isinstance(vectors, dict)
+        assert isinstance(vectors["d"], dict)
+        assert stats["quantization"] == vectors["d"]["quantization"] == "binary"
+        assert await found(index, io, "d", row(50, 64), 1) == [point_id(50)]
 
     @scenario
     async def test_statistics_tell_each_vector(self, io: IO, index: VectorIndex) -> None:

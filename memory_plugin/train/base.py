@@ -18,6 +18,7 @@ import numpy as np
 
 from memory_plugin.errors import ConfigurationError, MissingExtraError
 from memory_plugin.models import runtime
+from memory_plugin.models.prompts import chosen
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -89,9 +90,12 @@ def _open(where: Path) -> SentenceTransformer:
 
     try:
         with quiet():
-            return SentenceTransformer(str(where), local_files_only=True)
+            model = SentenceTransformer(str(where), local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigurationError(f"the model in {where} cannot be loaded: {error!s:.300}") from error
+    prompts = chosen(where.name, model.prompts or {})  # as the embedder of the same directory has them
+    model.prompts = {**(model.prompts or {}), "query": prompts.query, "document": prompts.document}
+    return model
 
 
 @contextmanager

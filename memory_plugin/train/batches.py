@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory_plugin.train.mine import Example, standardised
+from memory_plugin.train.recipe import Method
 
-NEGATIVES = 4
-"""Hard negatives a query brings into a batch of the contrastive method."""
+NEGATIVES: Mapping[Method, int] = {"contrastive": 4, "distill": 8}
+"""Hard negatives a query brings into a batch, drawn anew each time; a list that is weighed needs more of them."""
 SHARPNESS = 2.0
 """What standardised grades are multiplied by: how much more the best of a list weighs than the next."""
 POOL = 32
@@ -40,14 +41,14 @@ class Batch:
     teacher: NDArray[np.float32]
 
 
-def batches(examples: Sequence[Example], size: int, rng: random.Random, *, negatives: int | None) -> Iterator[Batch]:
+def batches(examples: Sequence[Example], size: int, rng: random.Random, *, negatives: int) -> Iterator[Batch]:
     """One pass over the examples in random order.
 
     Args:
         examples: What to learn from.
         size: Queries a batch.
         rng: Where the order comes from.
-        negatives: Hard negatives of each query, drawn at random; None for all of them.
+        negatives: Hard negatives of each query, drawn at random where there are more.
     """
     order = rng.sample(list(examples), len(examples))
     step = size * POOL
@@ -64,14 +65,14 @@ def _length(example: Example) -> int:
     return len(example.answers[0])
 
 
-def _batch(part: Sequence[Example], rng: random.Random, negatives: int | None) -> Batch:
+def _batch(part: Sequence[Example], rng: random.Random, negatives: int) -> Batch:
     places: dict[str, int] = {}
     answers: list[int] = []
     lists: list[list[int]] = []
     grades: list[NDArray[np.float64]] = []
     for example in part:
         wrong = example.negatives
-        if negatives is not None and len(wrong) > negatives:
+        if len(wrong) > negatives:
             wrong = tuple(rng.sample(wrong, negatives))
         answer = rng.choice(example.answers)
         texts = [answer, *wrong]

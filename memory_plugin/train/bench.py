@@ -6,6 +6,7 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from memory_plugin.assembly import LOCAL
 from memory_plugin.dataset import Dataset
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import LateInteraction
+from memory_plugin.settings import Settings
 from memory_plugin.store import MemoryStore
 from memory_plugin.train.measure import Progress
 
@@ -66,8 +68,12 @@ class Bench:
         parts = (data.name, identity.model, identity.revision, str(identity.dimension), "late" if late else "dense")
         where = (self._kept if keep and self._kept is not None else self._temporary) / _UNFIT.sub("_", "-".join(parts))
         where.mkdir(exist_ok=True, mode=0o700)
+        usual = Settings()
+        settings = replace(
+            usual, chunk_tokens=min(usual.chunk_tokens, getattr(model, "max_tokens", usual.chunk_tokens))
+        )
         with MemoryStore.open(
-            where / "store", embedder=model, late=late, reranker=LOCAL, keyring=where / "keys.json"
+            where / "store", embedder=model, late=late, reranker=LOCAL, keyring=where / "keys.json", settings=settings
         ) as memory:
             self._fill(memory, data, f"embed {data.name}, {embedder}")
             yield memory

@@ -42,7 +42,7 @@ LABEL_SHARE = 0.5
 CHECKS = 3
 """How often an epoch is stopped to see whether training still helps."""
 PATIENCE = 3
-"""Checks without a gain after which training ends."""
+"""Checks without a gain after which training ends; those while the rate still rises do not count."""
 
 
 def train(
@@ -128,7 +128,7 @@ class _Training:
         rng = random.Random(self.recipe.seed)  # noqa: S311
         every = max(1, self.epoch // CHECKS)
         recent: list[float] = []
-        negatives = NEGATIVES if self.recipe.method == "contrastive" else None
+        negatives = NEGATIVES[self.recipe.method]
         for _ in range(self.recipe.epochs):
             for batch in batches(self.examples, self.recipe.batch, rng, negatives=negatives):
                 recent.append(self._step(batch))
@@ -166,7 +166,10 @@ class _Training:
         quality = self.judge.quality()
         better = not self.course.checks or quality > max(self.course.checks)
         self.course.checks.append(quality)
-        self.since_best = 0 if better else self.since_best + 1
+        if better:
+            self.since_best = 0
+        elif self.course.steps > WARM_UP * self.total:
+            self.since_best += 1
         if better:
             self.course.best = self.course.steps
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -182,7 +185,7 @@ def _optimizer(model: SentenceTransformer, rate: float) -> torch.optim.Optimizer
         {"params": [one for one in parts if one.ndim > 1], "weight_decay": DECAY},
         {"params": [one for one in parts if one.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def _autocast(device: str) -> Any:
@@ -218,7 +221,7 @@ class _Judge:
     def __init__(self, model: SentenceTransformer, examples: Sequence[Example]) -> None:
         self.model = model
         self.queries = [one.query for one in examples]
-        texts = (text for one in examples for text in (*one.answers, *one.negatives))
+        texts = (text for one in examples for text in (*one.answers, *one.negatives[: NEGATIVES["contrastive"]]))
         self.passages = list(dict.fromkeys(texts))
         self.relevant: list[dict[str, int]] = [dict.fromkeys(one.answers, 1) for one in examples]
 

@@ -17,7 +17,7 @@ from memory_plugin.lexical import terms
 
 NEAR = 0.8
 """Words in common ÷ words of both (Jaccard), from which on two questions count as the same."""
-STOP_SHARE, STOP_LEAST, STOP_MOST = 0.1, 20, 300
+STOP_SHARE, STOP_LEAST, STOP_MOST = 0.1, 20, 200
 """Questions to stop by: a share of those for training; where that is too few there are none, and never more."""
 
 

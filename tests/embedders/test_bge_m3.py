@@ -18,6 +18,7 @@ from memory_plugin.network import leaves_machine
 from memory_plugin.protocols import Embedder, TokenEncoder
 from memory_plugin.rerankers.late_interaction import MaxSim
 from memory_plugin.settings import Settings
+from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.testing.providers import TEXTS, EmbedderTests
 from tests import tiny
 
@@ -266,12 +267,18 @@ MEMORIES = (
     "We should meet for lunch, maybe on Friday? I bought a red bicycle.",
     "Interest rates rose by a quarter of a point.",
 )
+QUESTIONS = {"KX-4471 invoice": 1, "the red bicycle": 2, "a flat near the river": 0, "quarter of a point": 3}
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> BgeM3Embedder:
+    """One whose window takes a store's passages."""
+    return BgeM3Embedder(tiny.write_m3(tmp_path / "roomy", window=256))
 
 
 def opened(tmp_path: Path, **parts: object) -> MemoryStore:
     index = EdgeIndex(tmp_path / "memory", durability="process")
-    settings = Settings(chunk_tokens=64)
-    return MemoryStore(index, keyring=tmp_path / "keys.json", reranker=None, settings=settings, **parts)  # type: ignore[arg-type]
+    return MemoryStore(index, keyring=tmp_path / "keys.json", reranker=None, **parts)  # type: ignore[arg-type]
 
 
 def late_model(store: MemoryStore) -> object:
@@ -291,24 +298,96 @@ def test_it_is_a_source_of_late_interaction(embedder: BgeM3Embedder) -> None:
         registry.late_interaction("vectors:3")
 
 
-def test_a_store_keeps_its_token_vectors_and_ranks_by_them(tmp_path: Path, embedder: BgeM3Embedder) -> None:
-    with opened(tmp_path, embedder=embedder) as store:
-        assert late_model(store) == f"maxsim-1:{embedder.encoder}"
+def test_all_three_outputs_are_stored_and_used(tmp_path: Path, roomy: BgeM3Embedder) -> None:
+    with opened(tmp_path, embedder=roomy) as store:
+        assert late_model(store) == f"maxsim-1:{roomy.encoder}"
         store.add(list(MEMORIES), "alice")
-        for question, best in (("KX-4471 invoice", 1), ("the red bicycle", 2), ("a flat near the river", 0)):
+        for question, best in QUESTIONS.items():
+            # Each output may be asked alone, and the stages tell what each of them thought.
+            for legs in ("dense", "learned"):
+                alone = store.search(question, "alice", limit=1, legs=legs, rerank="none")
+                assert set(alone[0].stages) == {legs, "fused"}
             hits = store.search(question, "alice", limit=4)
             assert hits[0].text == MEMORIES[best]
+            assert {"dense", "learned", "lexical", "fused", "late"} <= set(hits[0].stages)
             assert hits[0].stages["late"].rank == 1
-    # Opened again, it is what it was made with; the shipped model's token vectors do not fit.
-    with opened(tmp_path, embedder=BgeM3Embedder(embedder._place)) as store:
-        assert store.search("the red bicycle", "alice", limit=1)[0].text == MEMORIES[2]
-    with pytest.raises(ManifestMismatchError, match="late space"):
-        opened(tmp_path, embedder=embedder, late="local")
 
 
-def test_a_store_made_with_the_shipped_late_interaction_keeps_it(tmp_path: Path, embedder: BgeM3Embedder) -> None:
+def test_the_learned_score_is_that_of_the_weights(tmp_path: Path, roomy: BgeM3Embedder) -> None:
+    with opened(tmp_path, embedder=roomy) as store:
+        store.add(list(MEMORIES), "alice")
+        question = "she moved to the river"
+        made = roomy.embed([question], input_type="query").terms or ()
+        passages = roomy.embed(list(MEMORIES), input_type="document").terms or ()
+        expected = {
+            text: sum(weight * terms[term] for term, weight in made[0].items() if term in terms)
+            for text, terms in zip(MEMORIES, passages, strict=True)
+        }
+        hits = store.search(question, "alice", limit=4, legs="learned", rerank="none")
+        assert hits
+        for hit in hits:
+            assert hit.stages["learned"].score == pytest.approx(expected[hit.text], rel=1e-3)
+
+
+def test_a_long_passage_keeps_all_its_token_vectors(tmp_path: Path, roomy: BgeM3Embedder) -> None:
+    with opened(tmp_path, embedder=roomy) as store:
+        store.add(" ".join(MEMORIES * 40), "alice")
+        assert store.count("alice") > 1
+        assert store.search("the red bicycle", "alice", limit=1)[0].stages["late"].rank == 1
+
+
+def test_passages_of_single_characters_fit_a_window_that_is_full(tmp_path: Path) -> None:
+    embedder = BgeM3Embedder(tiny.write_m3(tmp_path / "narrow", window=96))
+    with opened(tmp_path, embedder=embedder, settings=Settings(chunk_tokens=96)) as store:
+        for length in range(88, 100):  # the tokenizer puts one more piece before the first
+            store.add("}{" * (length // 2) + "}" * (length % 2), "alice", source=str(length))
+        assert store.count("alice") >= 12
+
+
+def test_opened_again_it_is_what_it_was_made_with(tmp_path: Path, roomy: BgeM3Embedder) -> None:
+    with opened(tmp_path, embedder=roomy) as store:
+        store.add(list(MEMORIES), "alice")
+    for late in ("auto", f"bge-m3:{roomy._place}"):
+        with opened(tmp_path, embedder=BgeM3Embedder(roomy._place), late=late) as store:
+            assert store.search("the red bicycle", "alice", limit=1)[0].text == MEMORIES[2]
+    with pytest.raises(
+        ManifestMismatchError, match=r"late space is .*: pass late= what it was made with, or late=None"
+    ):
+        opened(tmp_path, embedder=roomy, late="local")
+    with opened(tmp_path, embedder=roomy, late=None) as store:
+        assert "late" not in store.search("the red bicycle", "alice", limit=1)[0].stages
+
+
+def test_a_store_made_with_the_shipped_late_interaction_keeps_it(tmp_path: Path, roomy: BgeM3Embedder) -> None:
     for late in ("local", "auto"):
-        with opened(tmp_path, embedder=embedder, late=late) as store:
+        with opened(tmp_path, embedder=roomy, late=late) as store:
             assert "MiniLM" in str(late_model(store))
             store.add(list(MEMORIES), "alice")
             assert store.search("the red bicycle", "alice", limit=1)[0].text == MEMORIES[2]
+
+
+def test_a_store_made_without_late_interaction_stays_without(tmp_path: Path, roomy: BgeM3Embedder) -> None:
+    for late in (None, "auto"):
+        with opened(tmp_path, embedder=roomy, late=late) as store:
+            assert late_model(store) is None
+            store.add(list(MEMORIES), "alice")
+            assert "late" not in store.search("the red bicycle", "alice", limit=1)[0].stages
+
+
+@pytest.mark.parametrize("first", ["hashed words", "bge-m3"])
+def test_a_store_moves_to_it_and_from_it(tmp_path: Path, roomy: BgeM3Embedder, first: str) -> None:
+    before, after = (HashEmbedder(), roomy) if first == "hashed words" else (roomy, HashEmbedder())
+    with opened(tmp_path, embedder=before) as store:
+        late = late_model(store)
+        store.add(list(MEMORIES), "alice")
+        store.migrate(after)
+        for question, best in QUESTIONS.items():
+            hit = store.search(question, "alice", limit=1)[0]
+            assert hit.text == MEMORIES[best]
+            assert hit.stages["late"].rank == 1
+            assert ("learned" in hit.stages) == (after is roomy)
+        store.finish()
+    # The token vectors stay those that the passages were kept with.
+    with opened(tmp_path, embedder=after, late="auto" if before is not roomy else f"bge-m3:{roomy._place}") as store:
+        assert late_model(store) == late
+        assert store.search("the red bicycle", "alice", limit=1)[0].text == MEMORIES[2]

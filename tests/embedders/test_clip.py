@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memory_plugin import registry
+from memory_plugin import MemoryStore, registry
 from memory_plugin.embedders.clip import ClipEmbedder
 from memory_plugin.errors import ConfigurationError, InvalidInputError, MissingExtraError
+from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.manifest import space
 from memory_plugin.network import leaves_machine
 from memory_plugin.protocols import Embedder, ImageEmbedder
+from memory_plugin.settings import Settings
 from memory_plugin.testing.providers import EmbedderTests
 from tests import tiny
 
@@ -210,3 +212,20 @@ def test_arguments_are_checked_at_once(place: Path, monkeypatch: pytest.MonkeyPa
 def test_it_stays_on_the_machine(embedder: ClipEmbedder, place: Path) -> None:
     assert not leaves_machine(embedder)
     assert repr(embedder) == f"ClipEmbedder({str(place)!r})"
+
+
+def test_in_a_store_words_find_pictures(tmp_path: Path, embedder: ClipEmbedder) -> None:
+    index = EdgeIndex(tmp_path / "memory", durability="process")
+    settings = Settings(chunk_tokens=77)
+    keys = tmp_path / "keys.json"
+    with MemoryStore(index, embedder, reranker=None, keyring=keys, settings=settings) as store:
+        for colour, values in COLOURS.items():
+            store.add_image(picture(values), "alice", source=f"{colour}.png")
+        store.add("The meeting is on Friday.", "alice")
+        for colour in COLOURS:
+            (hit,) = store.search(f"a picture of something {colour}", "alice", limit=1)
+            assert (hit.record.kind, hit.record.source) == ("image", f"{colour}.png")
+        assert store.search("when is the meeting?", "alice", limit=1)[0].text == "The meeting is on Friday."
+        with pytest.raises(InvalidInputError):
+            store.add_image(picture((1, 2, 3))[:60], "alice")
+        assert store.count("alice") == 4

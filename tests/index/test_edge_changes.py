@@ -23,7 +23,7 @@ from memory_plugin.errors import IndexUnavailableError
 from memory_plugin.flow import Blocking, run
 from memory_plugin.index import edge_repair
 from memory_plugin.index.edge import EdgeIndex
-from memory_plugin.index.edge_files import MIB
+from memory_plugin.index.edge_files import MIB, Wal
 from memory_plugin.index.edge_shard import ShardDirectory
 from memory_plugin.testing.index_changing import found, only, row, same_direction
 from memory_plugin.testing.index_examples import EVERYTHING, MANIFEST, example, filled, point_id, sparse
@@ -311,6 +311,25 @@ def test_a_change_stops_before_the_disk_is_full(widened: Path, monkeypatch: pyte
     run(index.close(io))
 
 
+def test_a_name_that_is_leaving_can_be_taken_again(widened: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = EdgeIndex(widened)
+    check_points(index)
+    with monkeypatch.context() as patch:
+        patch.setattr(Wal, "holding", lambda _: {1})
+        with pytest.raises(IndexUnavailableError, match="keeps what was dropped") as refused:
+            run(index.drop_vectors(io, ["later"]))
+    assert refused.value.retryable
+    run(index.add_vectors(io, dense={"later": 9}))
+    run(index.update_vectors(io, [only(8, later=row(8, 9))]))
+    run(index.drop_vectors(io, []))
+    assert run(found(index, io, "later", row(8, 9))) == [point_id(8)]
+    run(index.close(io))
+    index = EdgeIndex(widened)
+    assert run(found(index, io, "later", row(8, 9))) == [point_id(8)]
+    assert run(index.count(io, EVERYTHING)) == len(NUMBERS)
+    run(index.close(io))
+
+
 def test_a_shard_that_does_not_load_again_is_opened_by_the_next_call(
     widened: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +366,10 @@ def test_statistics_tell_what_is_not_quantized_yet(scratch: Path) -> None:
     run(index.quantize(io, "none"))
     assert (quantized("d"), quantized("later")) == (False, False)
     run(index.quantize(io, "int8"))
+    assert (quantized("d"), quantized("later")) == (True, True)
+    run(index.close(io))
+    index = EdgeIndex(scratch / "store")
+    assert run(index.stats(io))["quantization"] == "int8"
     assert (quantized("d"), quantized("later")) == (True, True)
     run(index.close(io))
 

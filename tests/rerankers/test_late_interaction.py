@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -59,6 +59,7 @@ def naive(query: TokenVectors, passages: Sequence[TokenVectors]) -> list[float]:
 # ── packing ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 80))
 def test_packing_keeps_ids_and_signs(seed: int, count: int) -> None:
     tokens = made_up(seed, count)
@@ -112,6 +113,7 @@ def test_tokens_of_another_shape_are_refused(tokens: TokenVectors) -> None:
 # ── scoring ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     words=st.integers(1, 12),
@@ -140,6 +142,7 @@ def test_the_table_adds_up_what_the_bits_say_exactly() -> None:
         assert score == pytest.approx(signs[dimension] / math.sqrt(runtime.DIMENSION), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(9)))
 def test_the_order_of_candidates_changes_no_bit(order: list[int]) -> None:
     packed = [MAXSIM.pack(made_up(i, 3 + 7 * i)) for i in range(9)]
@@ -196,6 +199,7 @@ def test_malformed_bytes_are_noticed_under_an_empty_query() -> None:
         MAXSIM.score(made_up(0, 0), [b"nonsense"])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_scored_or_refused(packed: bytes) -> None:
     try:
@@ -244,6 +248,7 @@ def test_ids_take_the_room_that_the_vocabulary_needs(vocabulary: int, version: i
     assert (bits == (tokens.vectors > 0)).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(1, 20), min_size=1, max_size=6))
 def test_without_statistics_the_mean_is_zero_and_weights_come_from_the_candidates(
     seed: int, lengths: list[int]

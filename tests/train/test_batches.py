@@ -16,7 +16,7 @@ ONE = Example("what?", ("Anna.",), (), (1.0,), doubtful=())
 
 
 def test_each_passage_is_there_once_with_what_is_known_of_it() -> None:
-    (batch,) = batches([ANA, ONE], 8, random.Random(0), negatives=None)
+    (batch,) = batches([ANA, ONE], 8, random.Random(0), negatives=9)
     assert sorted(batch.passages) == ["Ana.", "Anna.", "Ben.", "Cem.", "Dora."]
     rows = {query: row for row, query in enumerate(batch.queries)}
     ana, one = rows["who?"], rows["what?"]
@@ -31,7 +31,7 @@ def test_each_passage_is_there_once_with_what_is_known_of_it() -> None:
 
 def test_another_answer_is_no_wrong_one() -> None:
     for seed in range(8):
-        (batch,) = batches([TWO, Example("that?", ("That.",), (), (1.0,), ())], 8, random.Random(seed), negatives=None)
+        (batch,) = batches([TWO, Example("that?", ("That.",), (), (1.0,), ())], 8, random.Random(seed), negatives=9)
         row = batch.queries.index("which?")
         if batch.passages[batch.answers[row]] == "This.":
             assert batch.unknown[row, batch.passages.index("That.")]
@@ -41,10 +41,10 @@ def test_another_answer_is_no_wrong_one() -> None:
 
 
 def test_grades_are_standardised_and_the_label_is_never_below_the_teachers_favourite() -> None:
-    (batch,) = batches([ANA], 8, random.Random(0), negatives=None)
+    (batch,) = batches([ANA], 8, random.Random(0), negatives=9)
     assert batch.teacher[0] == pytest.approx(SHARPNESS * standardised([9, 3, 2, 1]))
     misjudged = Example("who?", ("Ana.",), ("Ben.", "Cem."), (1.0, 5.0, 0.0), ())
-    (batch,) = batches([misjudged], 8, random.Random(0), negatives=None)
+    (batch,) = batches([misjudged], 8, random.Random(0), negatives=9)
     assert batch.teacher[0] == pytest.approx(SHARPNESS * standardised([5, 5, 0]))
     assert standardised([2, 2]).tolist() == [0, 0]
 

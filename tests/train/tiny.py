@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests import wordpiece
 
 Array = NDArray[Any]
-WIDTH, LAYERS, HEADS, INNER, WINDOW = 32, 2, 4, 64, 48
+WIDTH, LAYERS, HEADS, INNER, WINDOW = 32, 2, 4, 64, 96
 
 
 def weights(vocabulary: int, *, seed: int = 0) -> dict[str, Array]:
@@ -110,6 +110,8 @@ def floats(where: Path, *, seed: int = 0, words: Iterable[str] = wordpiece.WORDS
         "architectures": ["BertModel"],
         "model_type": "bert",
         "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
         "hidden_size": WIDTH,
         "intermediate_size": INNER,
         "layer_norm_eps": 1e-12,
