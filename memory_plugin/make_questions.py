@@ -3,11 +3,13 @@
 Two kinds:
 
 * ``sentence``: a sentence that sets its memory apart, with most of its words taken away (a paraphrase by deletion):
-  stop words, the rarest of the others, since people rarely remember those, and some at random.
+  stop words, the rarest of the others, since people rarely remember those, and some at random.  Where other words are
+  known for those that are left, they take their place: people ask in words of their own, and a question that repeats
+  the memory's says little of what a lexical index misses.
 * ``identifier``: "what mentions ZX-4471-B", for words whose form is rare and that few memories hold.
 
-They are easier than what people ask, who use words of their own.  They tell a configuration that loses memories from
-one that does not; they are meant to be edited.
+They are no questions that anybody would ask.  They tell a configuration that loses memories from one that does not, and
+are meant to be edited.
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from memory_plugin.dataset import Expected, Question
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.fuse import Distinct
 from memory_plugin.lexical import STOP_WORDS, Language, identifiers, terms, words
 from memory_plugin.types import Namespace, Record
+
+OtherWords: TypeAlias = Callable[[str, str], str | None]
+"""Called with a data subject and a lower-case word: another word of that subject's memories for it, or None."""
 
 SEED = 20240607
 IDENTIFIERS = 0.3
@@ -37,7 +43,8 @@ _LETTERS = 0.8
 _ALIKE = 0.6
 _RAREST = 1 / 4
 _KEPT = 4, 8
-_TRIES = 40
+_CHANGED = 2 / 3
+_SHORTEST_NAME, _LONGEST_NAME = 4, 40
 _MEMORIES = 3
 
 
@@ -66,7 +73,12 @@ class _Subject:
 
 
 def make_questions(
-    records: Iterable[Record], count: int = 50, *, seed: int = SEED, language: Language = "english"
+    records: Iterable[Record],
+    count: int = 50,
+    *,
+    seed: int = SEED,
+    language: Language = "english",
+    other_words: OtherWords | None = None,
 ) -> list[Question]:
     """Questions about memories, each with the memory that answers it.
 
@@ -75,6 +87,7 @@ def make_questions(
         count: How many to make; fewer where the memories do not give as many.
         seed: Another one makes others.
         language: Of the store's lexical index.
+        other_words: Other words for those of a sentence; see ``memory_plugin.evaluate.OtherWords``.
 
     Returns:
         Of both kinds, in random order; the type is "sentence" or "identifier".
@@ -91,7 +104,7 @@ def make_questions(
         spaces.setdefault(kept[place].namespace[0], []).append(place)
     known = {name: _subject(kept, places, language) for name, places in spaces.items()}
     named = list(_identifier_questions(kept, order, known, round(count * IDENTIFIERS)))
-    told = list(_sentence_questions(kept, order, known, count - len(named), choose, language))
+    told = list(_sentence_questions(kept, order, known, count - len(named), choose, language, other_words))
     found = named + told
     if not found:
         raise InvalidInputError(
@@ -142,6 +155,7 @@ def _sentence_questions(
     count: int,
     choose: random.Random,
     language: Language,
+    other_words: OtherWords | None,
 ) -> Iterator[Question]:
     """One a memory, and one a document as long as there are others."""
     distinct = Distinct(_ALIKE)
@@ -158,6 +172,8 @@ def _sentence_questions(
             query = sentence and _shortened(sentence, subject, choose, language)
             if sentence is None or not query or distinct.repeats(sentence):
                 continue
+            if other_words is not None:
+                query = _in_other_words(query, record.namespace[0], other_words, choose)
             asked.add(document)
             made += 1
             yield _question(f"s{made}", query, "sentence", record.namespace, [(record.source, sentence)])
@@ -193,6 +209,16 @@ def _shortened(sentence: str, subject: _Subject, choose: random.Random, language
     return " ".join(word for word in remembered if word in kept) if len(kept) >= _KEPT[0] else ""
 
 
+def _in_other_words(query: str, subject: str, other_words: OtherWords, choose: random.Random) -> str:
+    """The query with other words for some of its own; names, which are no words for anything else, stay."""
+    own = query.split(" ")
+    others = {
+        place: other for place, word in enumerate(own) if word.islower() and (other := other_words(subject, word))
+    }
+    changed = choose.sample(sorted(others), min(len(others), round(len(own) * _CHANGED)))
+    return " ".join(others[place] if place in changed else word for place, word in enumerate(own))
+
+
 def _says_something(word: str) -> bool:
     """Whether it is neither a stop word nor a contraction of such."""
     return word.lower() not in STOP_WORDS and not re.search(r"['’]|^_+$", word)
@@ -213,7 +239,11 @@ def _identifier_questions(
         record = kept[place]
         subject = known[record.namespace[0]]
         found = identifiers(record.text)
-        few = [word for word in found if len(subject.holders[word.lower()]) <= _MEMORIES and 4 <= len(word) <= _TRIES]
+        few = [
+            word
+            for word in found
+            if len(subject.holders[word.lower()]) <= _MEMORIES and 4 <= len(word) <= _LONGEST_NAME
+        ]
         word = min(few, key=lambda one: (len(subject.holders[one.lower()]), -len(one), one), default=None)
         if word is None or (record.namespace[0], word.lower()) in asked:
             continue

@@ -275,7 +275,7 @@ def _gathered(memory: MemoryStore, questions: Sequence[Question], name: str) -> 
 
 def _make(where: Place, texts: Sequence[str] | None, out: Path, number: int, seed: int, *, as_json: bool) -> None:
     """Write a first set of questions to a file that only its owner can read."""
-    from memory_plugin.evaluate import listed
+    from memory_plugin.evaluate import OtherWords, listed
 
     if not texts:
         raise ConfigurationError("--make-questions needs a --namespace: questions are made of somebody's memories")
@@ -286,7 +286,7 @@ def _make(where: Place, texts: Sequence[str] | None, out: Path, number: int, see
     spaces = dict.fromkeys(map(namespace_of, texts))
     with where.open() as memory:
         records = [record for space in spaces for record in listed(memory, space)]
-    made = make_questions(records, number, seed=seed)
+    made = make_questions(records, number, seed=seed, other_words=OtherWords(records))
     private = {record.text for record in records if record.local_only}
     notes = {
         question.id: "of a memory that no model outside this machine may see: so no such model may see this question"
