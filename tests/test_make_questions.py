@@ -152,3 +152,21 @@ def test_nothing_to_ask_for(text: str) -> None:
 def test_words_as_they_are_written() -> None:
     assert words("It's fooBar, os.path and ZX-1.") == ["It's", "fooBar", "os.path", "and", "ZX-1"]
     assert identifiers("It's fooBar, os.path and ZX-1, fooBar, long-term, 2024.") == ["fooBar", "os.path", "ZX-1"]
+
+
+def test_in_other_words(memories: list[Record]) -> None:
+    """Names and words without another stay; the answer is the same."""
+    plain = [one for one in make_questions(memories, 40) if one.type == "sentence"]
+    other = [
+        one
+        for one in make_questions(memories, 40, other_words=lambda subject, word: f"{subject}-{word}-2")
+        if one.type == "sentence"
+    ]
+    changed = [sum(word.startswith("alice-") for word in one.text.split()) / len(one.text.split()) for one in other]
+    assert 0.6 < sum(changed) / len(changed) < 0.8  # two thirds, rounded
+    assert sorted(one.expected for one in plain) == sorted(one.expected for one in other)
+    same = make_questions(memories, 40, other_words=lambda subject, word: None)
+    assert same == make_questions(memories, 40)
+    assert make_questions(memories, 40, other_words=lambda subject, word: word.upper()) == make_questions(
+        memories, 40, other_words=lambda subject, word: word.upper()
+    )
