@@ -1,11 +1,12 @@
 """A first set of questions about memories, made from them without a language model.  Pure, and the same every time.
 
-Two kinds:
+Three kinds:
 
 * ``sentence``: a sentence that sets its memory apart, with most of its words taken away (a paraphrase by deletion):
-  stop words, the rarest of the others, since people rarely remember those, and some at random.  Where other words are
-  known for those that are left, they take their place: people ask in words of their own, and a question that repeats
-  the memory's says little of what a lexical index misses.
+  stop words, the rarest of the others, since people rarely remember those, and some at random.
+* ``paraphrase``: the same, with other words for most of those that are left, where such are known.  A question in the
+  memory's own words says nothing of what a lexical index misses, one in other words too little of what it finds: half
+  of each ranks configurations as real questions do (docs/choosing.md).
 * ``identifier``: "what mentions ZX-4471-B", for words whose form is rare and that few memories hold.
 
 They are no questions that anybody would ask.  They tell a configuration that loses memories from one that does not, and
@@ -31,6 +32,7 @@ from memory_plugin.types import Namespace, Record
 OtherWords: TypeAlias = Callable[[str, str], str | None]
 """Called with a data subject and a lower-case word: another word of that subject's memories for it, or None."""
 
+KINDS = ("sentence", "paraphrase", "identifier")
 SEED = 20240607
 IDENTIFIERS = 0.3
 """Share of identifier questions, where there are enough."""
@@ -90,7 +92,7 @@ def make_questions(
         other_words: Other words for those of a sentence; see ``memory_plugin.evaluate.OtherWords``.
 
     Returns:
-        Of both kinds, in random order; the type is "sentence" or "identifier".
+        Of all kinds, in random order; the type names the kind.
 
     Raises:
         InvalidInputError: There is nothing that a question could be made of.
@@ -172,11 +174,13 @@ def _sentence_questions(
             query = sentence and _shortened(sentence, subject, choose, language)
             if sentence is None or not query or distinct.repeats(sentence):
                 continue
-            if other_words is not None:
-                query = _in_other_words(query, record.namespace[0], other_words, choose)
             asked.add(document)
             made += 1
-            yield _question(f"s{made}", query, "sentence", record.namespace, [(record.source, sentence)])
+            kind = "sentence"
+            if other_words is not None and made % 2 == 0:
+                other = _in_other_words(query, record.namespace[0], other_words, choose)
+                query, kind = (other, "paraphrase") if other != query else (query, kind)
+            yield _question(f"{kind[0]}{made}", query, kind, record.namespace, [(record.source, sentence)])
 
 
 def _telling(record: Record, place: int, subject: _Subject, language: Language) -> str | None:
