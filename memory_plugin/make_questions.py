@@ -1,13 +1,16 @@
 """A first set of questions about memories, made from them without a language model.  Pure, and the same every time.
 
-Two kinds:
+Three kinds:
 
 * ``sentence``: a sentence that sets its memory apart, with most of its words taken away (a paraphrase by deletion):
   stop words, the rarest of the others, since people rarely remember those, and some at random.
+* ``paraphrase``: the same, with other words for most of those that are left, where such are known.  A question in the
+  memory's own words says nothing of what a lexical index misses, one in other words too little of what it finds: half
+  of each ranks configurations as real questions do (docs/choosing.md).
 * ``identifier``: "what mentions ZX-4471-B", for words whose form is rare and that few memories hold.
 
-They are easier than what people ask, who use words of their own.  They tell a configuration that loses memories from
-one that does not; they are meant to be edited.
+They are no questions that anybody would ask.  They tell a configuration that loses memories from one that does not, and
+are meant to be edited.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from memory_plugin.dataset import Expected, Question
 from memory_plugin.errors import InvalidInputError
@@ -25,6 +29,10 @@ from memory_plugin.fuse import Distinct
 from memory_plugin.lexical import STOP_WORDS, Language, identifiers, terms, words
 from memory_plugin.types import Namespace, Record
 
+OtherWords: TypeAlias = Callable[[str, str], str | None]
+"""Called with a data subject and a lower-case word: another word of that subject's memories for it, or None."""
+
+KINDS = ("sentence", "paraphrase", "identifier")
 SEED = 20240607
 IDENTIFIERS = 0.3
 """Share of identifier questions, where there are enough."""
@@ -37,7 +45,8 @@ _LETTERS = 0.8
 _ALIKE = 0.6
 _RAREST = 1 / 4
 _KEPT = 4, 8
-_TRIES = 40
+_CHANGED = 2 / 3
+_SHORTEST_NAME, _LONGEST_NAME = 4, 40
 _MEMORIES = 3
 
 
@@ -66,7 +75,12 @@ class _Subject:
 
 
 def make_questions(
-    records: Iterable[Record], count: int = 50, *, seed: int = SEED, language: Language = "english"
+    records: Iterable[Record],
+    count: int = 50,
+    *,
+    seed: int = SEED,
+    language: Language = "english",
+    other_words: OtherWords | None = None,
 ) -> list[Question]:
     """Questions about memories, each with the memory that answers it.
 
@@ -75,9 +89,10 @@ def make_questions(
         count: How many to make; fewer where the memories do not give as many.
         seed: Another one makes others.
         language: Of the store's lexical index.
+        other_words: Other words for those of a sentence; see ``memory_plugin.evaluate.OtherWords``.
 
     Returns:
-        Of both kinds, in random order; the type is "sentence" or "identifier".
+        Of all kinds, in random order; the type names the kind.
 
     Raises:
         InvalidInputError: There is nothing that a question could be made of.
@@ -91,7 +106,7 @@ def make_questions(
         spaces.setdefault(kept[place].namespace[0], []).append(place)
     known = {name: _subject(kept, places, language) for name, places in spaces.items()}
     named = list(_identifier_questions(kept, order, known, round(count * IDENTIFIERS)))
-    told = list(_sentence_questions(kept, order, known, count - len(named), choose, language))
+    told = list(_sentence_questions(kept, order, known, count - len(named), choose, language, other_words))
     found = named + told
     if not found:
         raise InvalidInputError(
@@ -142,6 +157,7 @@ def _sentence_questions(
     count: int,
     choose: random.Random,
     language: Language,
+    other_words: OtherWords | None,
 ) -> Iterator[Question]:
     """One a memory, and one a document as long as there are others."""
     distinct = Distinct(_ALIKE)
@@ -160,7 +176,11 @@ def _sentence_questions(
                 continue
             asked.add(document)
             made += 1
-            yield _question(f"s{made}", query, "sentence", record.namespace, [(record.source, sentence)])
+            kind = "sentence"
+            if other_words is not None and made % 2 == 0:
+                other = _in_other_words(query, record.namespace[0], other_words, choose)
+                query, kind = (other, "paraphrase") if other != query else (query, kind)
+            yield _question(f"{kind[0]}{made}", query, kind, record.namespace, [(record.source, sentence)])
 
 
 def _telling(record: Record, place: int, subject: _Subject, language: Language) -> str | None:
@@ -193,6 +213,16 @@ def _shortened(sentence: str, subject: _Subject, choose: random.Random, language
     return " ".join(word for word in remembered if word in kept) if len(kept) >= _KEPT[0] else ""
 
 
+def _in_other_words(query: str, subject: str, other_words: OtherWords, choose: random.Random) -> str:
+    """The query with other words for some of its own; names, which are no words for anything else, stay."""
+    own = query.split(" ")
+    others = {
+        place: other for place, word in enumerate(own) if word.islower() and (other := other_words(subject, word))
+    }
+    changed = choose.sample(sorted(others), min(len(others), round(len(own) * _CHANGED)))
+    return " ".join(others[place] if place in changed else word for place, word in enumerate(own))
+
+
 def _says_something(word: str) -> bool:
     """Whether it is neither a stop word nor a contraction of such."""
     return word.lower() not in STOP_WORDS and not re.search(r"['’]|^_+$", word)
@@ -213,7 +243,11 @@ def _identifier_questions(
         record = kept[place]
         subject = known[record.namespace[0]]
         found = identifiers(record.text)
-        few = [word for word in found if len(subject.holders[word.lower()]) <= _MEMORIES and 4 <= len(word) <= _TRIES]
+        few = [
+            word
+            for word in found
+            if len(subject.holders[word.lower()]) <= _MEMORIES and 4 <= len(word) <= _LONGEST_NAME
+        ]
         word = min(few, key=lambda one: (len(subject.holders[one.lower()]), -len(one), one), default=None)
         if word is None or (record.namespace[0], word.lower()) in asked:
             continue

@@ -94,7 +94,9 @@ def test_a_picture_that_cannot_be_written(invoke: Invoke, here: Path) -> None:
 
 def test_questions_of_a_store_made_edited_asked(invoke: Invoke, filled: Path) -> None:
     made = data(invoke("eval", "--make-questions", "-n", "alice", "--count", "6", "--json"))
-    assert made == {"file": "questions.jsonl", "questions": 6, "sentence": 5, "identifier": 1, "local_only": 0}
+    assert made["file"] == "questions.jsonl"
+    assert (made["questions"], made["identifier"], made["local_only"]) == (6, 1, 0)
+    assert made["sentence"] + made["paraphrase"] == 5
     file = filled / "questions.jsonl"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     questions = read_questions(file)
@@ -112,7 +114,7 @@ def test_questions_of_a_store_made_edited_asked(invoke: Invoke, filled: Path) ->
         text.write(json.dumps(mine) + "\n")
     found = data(invoke("eval", "--questions", "questions.jsonl", "--reranker", "late", "--json"))
     assert found["questions"] == 7
-    assert {row["type"] for row in found["rows"]} == {"all", "sentence", "identifier", "mine"}
+    assert {"all", "sentence", "identifier", "mine"} <= {row["type"] for row in found["rows"]}
     assert found["rows"][0]["recall@10"] == 1
     assert found["stores"][0]["memories"] == len(NOTES) + 1
     told = invoke(

@@ -152,3 +152,17 @@ def test_nothing_to_ask_for(text: str) -> None:
 def test_words_as_they_are_written() -> None:
     assert words("It's fooBar, os.path and ZX-1.") == ["It's", "fooBar", "os.path", "and", "ZX-1"]
     assert identifiers("It's fooBar, os.path and ZX-1, fooBar, long-term, 2024.") == ["fooBar", "os.path", "ZX-1"]
+
+
+def test_in_other_words(memories: list[Record]) -> None:
+    """Every second sentence; names and words without another stay, and so does the answer."""
+    plain = {one.expected: one for one in make_questions(memories, 40) if one.type == "sentence"}
+    made = make_questions(memories, 40, other_words=lambda subject, word: f"{subject}-{word}-2")
+    assert Counter(question.type for question in made) == {"sentence": 14, "paraphrase": 14, "identifier": 12}
+    for question in made:
+        if question.type == "paraphrase":
+            words_of = question.text.split()
+            changed = sum(word.startswith("alice-") for word in words_of)
+            assert 0.6 < changed / len(words_of) < 0.8  # two thirds, rounded
+            assert len(plain[question.expected].text.split()) == len(words_of)
+    assert make_questions(memories, 40, other_words=lambda subject, word: None) == make_questions(memories, 40)

@@ -26,7 +26,7 @@ from memory_plugin.cli.options import (
 )
 from memory_plugin.cli.sizing import PriceOption, Quantized, prices_of
 from memory_plugin.errors import ConfigurationError, InvalidInputError
-from memory_plugin.make_questions import SEED, make_questions
+from memory_plugin.make_questions import KINDS, SEED, make_questions
 from memory_plugin.plan import count
 from memory_plugin.questions import read_questions, write_questions
 
@@ -275,7 +275,7 @@ def _gathered(memory: MemoryStore, questions: Sequence[Question], name: str) -> 
 
 def _make(where: Place, texts: Sequence[str] | None, out: Path, number: int, seed: int, *, as_json: bool) -> None:
     """Write a first set of questions to a file that only its owner can read."""
-    from memory_plugin.evaluate import listed
+    from memory_plugin.evaluate import OtherWords, listed
 
     if not texts:
         raise ConfigurationError("--make-questions needs a --namespace: questions are made of somebody's memories")
@@ -286,7 +286,7 @@ def _make(where: Place, texts: Sequence[str] | None, out: Path, number: int, see
     spaces = dict.fromkeys(map(namespace_of, texts))
     with where.open() as memory:
         records = [record for space in spaces for record in listed(memory, space)]
-    made = make_questions(records, number, seed=seed)
+    made = make_questions(records, number, seed=seed, other_words=OtherWords(records))
     private = {record.text for record in records if record.local_only}
     notes = {
         question.id: "of a memory that no model outside this machine may see: so no such model may see this question"
@@ -299,11 +299,11 @@ def _make(where: Place, texts: Sequence[str] | None, out: Path, number: int, see
             file.write(text)
     except OSError as error:
         raise InvalidInputError(f"{out} cannot be written: {error.strerror or error}") from error
-    kinds = {kind: sum(question.type == kind for question in made) for kind in ("sentence", "identifier")}
+    kinds = {kind: sum(question.type == kind for question in made) for kind in KINDS}
     if as_json:
         show.emit({"file": str(out), "questions": len(made), **kinds, "local_only": len(notes)})
         return
-    show.say(f"{len(made)} questions in {out}: {kinds['sentence']} sentences, {kinds['identifier']} identifiers.")
+    show.say(f"{len(made)} questions in {out}: " + ", ".join(f"{number} {kind}" for kind, number in kinds.items()))
     if notes:
         show.say(f"{len(notes)} of them are of memories marked local_only; each says so in its note.")
     show.say(f"Edit them, then: memory-plugin eval --questions {out}")

@@ -10,12 +10,14 @@ are compared on the same questions; each text is embedded once a model.
 
 from memory_plugin.evaluate.comparing import evaluate, evaluate_copy
 from memory_plugin.evaluate.figures import Evaluation, Ingest, Latency, Row, Run, Setup
+from memory_plugin.evaluate.other_words import OtherWords
 from memory_plugin.evaluate.own import evaluate_store, gathered, listed
 
 __all__ = [
     "Evaluation",
     "Ingest",
     "Latency",
+    "OtherWords",
     "Row",
     "Run",
     "Setup",
