@@ -46,23 +46,22 @@ def fill(store: Driver, *items: Any) -> None:
 
 
 @pytest.mark.parametrize("vectors", ["rotated", "sealed"])
-@pytest.mark.parametrize("what", ITEMS)
-def test_its_text_reaches_no_model_elsewhere(
-    open_store: Opener, remote: RemoteEmbedder, what: str, vectors: Any
-) -> None:
+def test_its_text_reaches_no_model_elsewhere(open_store: Opener, remote: RemoteEmbedder, vectors: Any) -> None:
     reranker, late = RemoteReranker(), WordLate(leaves_machine=True)
     settings = Settings(vectors=vectors, staging=4, batch=3, chunk_tokens=32)
     store = open_store(embedder=remote, reranker=reranker, late=late, settings=settings)
-    fill(store, ITEMS[what])
-    for rerank in ("none", "late", "full"):
-        assert SECRET in store.search(SECRET, "alice", rerank=rerank, legs="lexical")[0].text.lower()
-        found = store.search("house, garden, Alice, Bob", "alice", rerank=rerank, neighbours=2, limit=30)
-        assert any(SECRET in hit.text for hit in found)
-    assert SECRET in store.context("house, garden, Alice, Bob", "alice").text
-    store.add(ITEMS[what], "alice", metadata={"changed": True})
-    seen = [text for text in (*remote.texts, *reranker.texts, *late.texts) if SECRET in text]
-    assert [text for text in seen if text != SECRET] == []  # a query may be that word
-    assert not any(SECRET in text for text in remote.counted)
+    fill(store)
+    for what, item in ITEMS.items():
+        store.add(item, ("alice", what))
+        for rerank in ("none", "late", "full"):
+            assert SECRET in store.search(SECRET, ("alice", what), rerank=rerank, legs="lexical")[0].text.lower()
+            found = store.search("house, garden, Alice, Bob", "alice", rerank=rerank, neighbours=2, limit=30)
+            assert any(SECRET in hit.text for hit in found)
+        assert SECRET in store.context("house, garden, Alice, Bob", ("alice", what)).text
+        store.add(item, ("alice", what), metadata={"changed": True})
+        seen = [text for text in (*remote.texts, *reranker.texts, *late.texts) if SECRET in text]
+        assert [text for text in seen if text != SECRET] == [], what  # a query may be that word
+        assert not any(SECRET in text for text in remote.counted), what
     assert len(late.packed) == 3
     assert any("Lisbon" in text for text in reranker.texts)
     assert store.verify().ok
@@ -262,20 +261,21 @@ def test_neither_of_two_models_is_given_what_it_may_not_see(tmp_path: Path, acti
 # ── bad input ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("value", ["yes", 1, "false", [True]])
-def test_only_true_and_false_mark(open_store: Opener, value: Any) -> None:
+def test_only_true_and_false_mark(open_store: Opener) -> None:
     remote = RemoteEmbedder()
     store = open_store(embedder=remote)
-    items: list[Any] = [
-        Document(f"the {SECRET}", local_only=value),
-        Message("user", f"the {SECRET}", local_only=value),
-        {"role": "user", "content": f"the {SECRET}", "local_only": value},
-    ]
-    for item in items:
+    values: list[Any] = ["yes", 1, "false", [True]]
+    for value in values:
+        items: list[Any] = [
+            Document(f"the {SECRET}", local_only=value),
+            Message("user", f"the {SECRET}", local_only=value),
+            {"role": "user", "content": f"the {SECRET}", "local_only": value},
+        ]
+        for item in items:
+            with pytest.raises(InvalidInputError, match="local_only is True or False"):
+                store.add(["fine", item], "alice")
         with pytest.raises(InvalidInputError, match="local_only is True or False"):
-            store.add(["fine", item], "alice")
-    with pytest.raises(InvalidInputError, match="local_only is True or False"):
-        store.add(f"the {SECRET}", "alice", local_only=value)
+            store.add(f"the {SECRET}", "alice", local_only=value)
     assert not remote.saw(SECRET)
     assert store.count("alice") == 0
 
