@@ -260,6 +260,11 @@ def _identifier_questions(
         yield _question(f"i{made}", f"what mentions {word}", "identifier", record.namespace, answers)
 
 
+def _names_something(word: str) -> bool:
+    """Whether it is more than a number that may be anything."""
+    return _SHORTEST_NAME <= len(word) <= _LONGEST_NAME and any(one.isalpha() for one in word)
+
+
 def _question(
     name: str, query: str, kind: str, namespace: Namespace, answers: Sequence[tuple[str | None, str]]
 ) -> Question:

@@ -53,6 +53,7 @@ class Leg(StrEnum):
     dense = "dense"
     lexical = "lexical"
     hybrid = "hybrid"
+    learned = "learned"
 
 
 DirectoryArgument: TypeAlias = Annotated[
