@@ -16,6 +16,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "memory-plugin add notes.md --namespace alice",
             "memory-plugin add notes/ chat.jsonl -n alice/session-7 --meta team=search",
             "echo 'Alice moved to Lisbon in May.' | memory-plugin add - -n alice",
+            "memory-plugin add notes.md -n alice --local-only --offline",
         ),
         "search": (
             "memory-plugin search 'Where does Alice live?' -n alice",
