@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from memory_plugin import ConfigurationError, InvalidInputError, MemoryStore, MissingExtraError, Settings
+from memory_plugin.dataset import Expected, Question
 from memory_plugin.embedders.local import LocalEmbedder
 from memory_plugin.errors import TrainingError
-from memory_plugin.testing.doubles import OverlapReranker
 from memory_plugin.train import base, output
 from memory_plugin.train.embedder import Options, plan_training, train_embedder
 from memory_plugin.train.recipe import Recipe
@@ -165,14 +165,15 @@ def test_a_model_is_trained_judged_and_used(tongue: Path, phrases: Path, tmp_pat
     assert (embedder.identity.model, embedder.matryoshka) == ("tongue-2", (8,))
     query, passage = toy.pairs(1, seed=77)[0]
     settings = Settings(chunk_tokens=tiny.WINDOW)
+    others = toy.pairs(20, seed=78)
+    questions = [
+        Question(f"q{n}", text, "", ("n",), {"0": 1}, (Expected(text=right),)) for n, (text, right) in enumerate(others)
+    ]
     with MemoryStore.open(
-        tmp_path / "store",
-        embedder=found.embedder,
-        reranker=OverlapReranker(),
-        keyring=tmp_path / "keys.json",
-        settings=settings,
+        tmp_path / "store", embedder=found.before, reranker=None, keyring=tmp_path / "keys.json", settings=settings
     ) as memory:
-        memory.add([passage, *(other for _, other in toy.pairs(20, seed=78))], "n")
+        memory.add([passage, *(right for _, right in others)], "n")
+        memory.migrate(found.embedder, questions=questions)
         assert memory.search(query, "n", legs="dense", rerank="none", limit=1)[0].text == passage
 
     described = json.loads((tmp_path / "model" / "model.json").read_text())
@@ -244,11 +245,13 @@ def test_another_architecture_is_left_to_sentence_transformers(tongue: Path, tmp
             {"word_embedding_dimension": tiny.WIDTH, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
         )
     )
-    with output.whole(tmp_path / "other") as partial:
-        output.save(base.load(tongue), partial, "other", {"matryoshka": []})
-    assert not (tmp_path / "other" / "model.onnx").exists()
-    wanted = f"sentence-transformers:{tmp_path / 'other' / base.FLOATS}"
-    assert output.embedder_name(tmp_path / "other") == wanted
+    few = toy.write(tmp_path / "few.jsonl", toy.pairs(40, seed=4))
+    once, judge = replace(FAST, epochs=1), Options(sample=5)
+    found = train_embedder(few, tmp_path / "other", base=tongue / base.FLOATS, recipe=once, options=judge)
+    assert found.before == f"sentence-transformers:{tongue / base.FLOATS}"
+    assert found.embedder == f"sentence-transformers:{tmp_path / 'other' / base.FLOATS}"
+    assert {one.name for one in found.directory.iterdir()} == {"model.json", base.FLOATS}
+    assert len(found.differences) == 4
 
 
 def test_a_directory_that_holds_something_else(tmp_path: Path) -> None:
