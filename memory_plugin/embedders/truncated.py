@@ -114,6 +114,12 @@ class Truncated:
         return found
 
     @property
+    def uncached(self) -> Embedder:
+        """The same over what is inside a cache, where the inner one is a cache."""
+        found = getattr(self._inner, "uncached", None)
+        return self if found is None else Truncated(found, self._dimension, force=True)
+
+    @property
     def identity(self) -> ModelIdentity:
         """The model's, with the smaller dimension."""
         return replace(self._inner.identity, dimension=self._dimension, normalized=True)

@@ -15,18 +15,14 @@ from memory_plugin.engine.payload import OURS
 from memory_plugin.engine.spaces import lacking
 from memory_plugin.managed.prices import price
 from memory_plugin.network import leaves_machine
+from memory_plugin.plan import SEALED_VECTOR, quantized_bytes, sealed_bytes, vendor_rate
 from memory_plugin.types import Quantization
 
 TRIAL = 16
 """Memories that are embedded to see how long it takes, after one to load the model."""
 
-BITS: dict[Quantization, float] = {"none": 0, "turbo4": 4, "turbo2": 2, "int8": 8, "binary": 1}
-"""What the form of a vector that the first pass of a search reads takes, in bits a dimension, beside the full one."""
-
 MADE_A_SECOND = 2000.0
 """Vectors made of stored ones a second: reading, turning, writing."""
-
-_ENVELOPE, _PADDING = 78, 64
 
 
 async def estimate(engine: Engine, model: Model, *, rate: float | None, quantization: Quantization) -> Estimate:
@@ -52,7 +48,7 @@ async def estimate(engine: Engine, model: Model, *, rate: float | None, quantiza
     sealed = engine.settings.vectors == "sealed"
     added = todo * vector_bytes(new.dimension, quantization, sealed=sealed)
     left = todo * vector_bytes(old.dimension, engine.settings.quantization, sealed=sealed)
-    speed = await _speed(engine, model, items, rate) if embeds else min(MADE_A_SECOND, rate or MADE_A_SECOND)
+    speed = await _speed(engine, model, items, rate, mean) if embeds else min(MADE_A_SECOND, rate or MADE_A_SECOND)
     return Estimate(
         memories=todo,
         tokens=tokens,
@@ -78,17 +74,20 @@ def _mean_tokens(engine: Engine, texts: Sequence[str]) -> float:
 
 
 def vector_bytes(dimension: int, quantization: Quantization, *, sealed: bool) -> int:
-    """What one vector takes: in full and quantized, or, sealed, as the text of an envelope."""
-    if not sealed:
-        return round(dimension * (4 + BITS[quantization] / 8))
-    padded = -(-(4 + 2 * dimension) // _PADDING) * _PADDING
-    return -(-(_ENVELOPE + padded) // 3) * 4
+    """What one vector takes: in full and quantized, or, sealed, as the text of an envelope; see docs/sizing.md."""
+    if sealed:
+        return round(sealed_bytes(SEALED_VECTOR * dimension))
+    return 4 * dimension + quantized_bytes(dimension, quantization)
 
 
-async def _speed(engine: Engine, model: Model, items: Sequence[Item], rate: float | None) -> float | None:
-    """Memories a second: tried where that costs nothing and sends nothing away."""
+async def _speed(
+    engine: Engine, model: Model, items: Sequence[Item], rate: float | None, tokens: float
+) -> float | None:
+    """Memories a second: tried where that costs nothing and sends nothing away, else what the vendor allows."""
     if leaves_machine(model.embedder) or not items:
-        return rate
+        allowed = vendor_rate(model.name)
+        speeds = [rate, allowed / tokens if allowed is not None and tokens else None]
+        return min((speed for speed in speeds if speed is not None), default=None)
     texts = [item.record.passage for item in items[:TRIAL]]
     await embed_passages(engine, model, texts[:1])  # loads the model
     start = time.perf_counter()

@@ -89,7 +89,8 @@ class Estimate:
         cost: Dollars by the price table; None where the model is not in it.
         bytes_during: More on the disk while both spaces are there, estimated.
         bytes_after: More (or less) once the old space is dropped, estimated.
-        seconds: From a trial with real memories, or from the rate given; None where neither says.
+        seconds: From a trial with real memories where the model is on this machine, else from the rate given and
+            what the vendor allows; None where neither is known.
         embeds: Whether texts are embedded; else vectors are made of those that are there.
     """
 

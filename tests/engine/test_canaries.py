@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memory_plugin import MemoryStore, Settings
+from memory_plugin import CachedEmbedder, MemoryStore, Settings
 from memory_plugin.embedders.given import GivenVectors
+from memory_plugin.embedders.truncated import Truncated
 from memory_plugin.engine.canaries import KEPT, MEAN_FLOOR, PROBES, projected
 from memory_plugin.errors import DecryptionError, EmbeddingError, ModelDriftError
 from memory_plugin.flow import run
@@ -86,6 +87,17 @@ def test_a_change_in_one_script_alone_is_caught(open_store: Opener) -> None:
     model = OneScript()
     store = open_store(embedder=model)
     model.change = 1e-9
+    assert store.verify(model=True).drift.moved
+
+
+@pytest.mark.parametrize("shorter", [False, True])
+def test_a_cache_does_not_hide_it(open_store: Opener, tmp_path: Path, shorter: bool) -> None:
+    vendor = Vendor()
+    cached: Any = CachedEmbedder(vendor, tmp_path / "cache", key=bytes(32))
+    store = open_store(embedder=Truncated(cached, 48, force=True) if shorter else cached)
+    store.add(list(PROBES), "alice")
+    assert store.verify(model=True).ok
+    vendor.change = 1.0
     assert store.verify(model=True).drift.moved
 
 

@@ -206,8 +206,8 @@ def test_a_dry_run_changes_nothing_and_tells(open_store: Opener) -> None:
     mean = done.estimate.tokens / done.estimate.memories
     assert 10 < mean < 40
     assert done.estimate.cost == 0.0
-    assert done.estimate.bytes_during == 3 * NOTES * (4 * 128 + 64)
-    assert done.estimate.bytes_after == 3 * NOTES * (4 * 128 + 64 - 4 * 96 - 48)
+    assert done.estimate.bytes_during == 3 * NOTES * (4 * 128 + 72)
+    assert done.estimate.bytes_after == 3 * NOTES * (4 * 128 + 72 - 4 * 96 - 56)
     assert done.estimate.seconds > 0
     assert store.migrate(model, dry_run=True, rate=1.0).estimate.seconds == pytest.approx(3 * NOTES)
     assert engine_of(store).manifest == manifest
@@ -318,7 +318,7 @@ def test_quantization_alone(open_store: Opener) -> None:
     assert store.describe()["settings"]["quantization"] == "int8"
     assert done.gate.figures[0].value > 0.95
     found = store.migrate(quantization="none", dry_run=True).estimate
-    assert (found.bytes_after, found.tokens, found.cost) == (-3 * NOTES * 96, 0, 0.0)
+    assert (found.bytes_after, found.tokens, found.cost) == (-3 * NOTES * 56, 0, 0.0)
     assert dense(store, notes("bob")[3], "bob")[0][0] == notes("bob")[3]
     assert model.texts == []
 
