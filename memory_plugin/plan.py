@@ -83,7 +83,8 @@ DIMENSIONS: Mapping[str, int] = MappingProxyType(
 """Length of the vectors that a model makes unless told otherwise."""
 
 # Tokens a minute that a vendor lets a new paying account embed, read on 2026-11-21.  openai: tier 1 of
-# platform.openai.com/docs/models (tiers 3 to 5: 5 to 10 million); voyage: docs.voyageai.com/docs/rate-limits, tier 1.
+# platform.openai.com/docs/models (tiers 3 to 5: 5 to 10 million); voyage: docs.voyageai.com/docs/rate-limits, tier 1;
+# cohere: docs.cohere.com/docs/rate-limits counts inputs.
 _RATES: Mapping[str, int] = MappingProxyType(
     {
         "openai:text-embedding-3-small": 1_000_000,
@@ -98,6 +99,7 @@ _RATES: Mapping[str, int] = MappingProxyType(
         "voyage:voyage-code-3": 3_000_000,
     }
 )
+_INPUTS: Mapping[str, int] = MappingProxyType({"cohere": 2000})
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,7 @@ def plan(load: Load, choice: Choice, *, rate: float | None = None, prices: Mappi
     """
     tokens = round(load.memories * load.tokens)
     dollars = price(choice.embedder, prices)
-    per_second = rate if rate is not None else vendor_rate(choice.embedder)
+    per_second = rate if rate is not None else vendor_rate(choice.embedder, load.tokens)
     return Plan(
         choice=choice,
         disk={name: round(size) for name, size in _disk(load, choice).items() if size},
@@ -262,9 +264,16 @@ def plan(load: Load, choice: Choice, *, rate: float | None = None, prices: Mappi
     )
 
 
-def vendor_rate(embedder: str) -> float | None:
-    """Tokens a second that a vendor lets a new paying account embed; None where it is not known."""
-    found = _RATES.get(embedder.partition("?")[0])
+def vendor_rate(embedder: str, tokens: float) -> float | None:
+    """Tokens a second that a vendor lets a new paying account embed; None where it is not known.
+
+    Args:
+        embedder: "provider:model".
+        tokens: Of a memory, for vendors that count inputs.
+    """
+    plain = embedder.partition("?")[0]
+    inputs = _INPUTS.get(plain.partition(":")[0])
+    found = _RATES.get(plain) if inputs is None else inputs * tokens
     return None if found is None else found / 60
 
 

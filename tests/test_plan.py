@@ -128,8 +128,10 @@ def test_cost_and_time() -> None:
 
 
 def test_rates_are_of_models_whose_dimension_is_known() -> None:
-    assert all(vendor_rate(name) is None or vendor_rate(f"{name}?dimension=256") for name in DIMENSIONS)
-    assert vendor_rate("local") is None
+    assert all(vendor_rate(name, 100) is None or vendor_rate(f"{name}?dimension=256", 100) for name in DIMENSIONS)
+    assert vendor_rate("local", 100) is None
+    assert vendor_rate("cohere:embed-v4.0", 100) == pytest.approx(2 * (vendor_rate("cohere:embed-v4.0", 50) or 0))
+    assert vendor_rate("openai:text-embedding-3-small", 100) == vendor_rate("openai:text-embedding-3-small", 50)
 
 
 @pytest.mark.parametrize(
