@@ -13,6 +13,7 @@ from memory_plugin.crypto.kek import CallbackKek, LocalKek
 from memory_plugin.crypto.keyring import PLAINTEXT, FileKeyRing
 from memory_plugin.engine.describe import Verified
 from memory_plugin.engine.manage import Forgotten
+from memory_plugin.engine.migration import Migration, MigrationProgress
 from memory_plugin.engine.rotate import Rotated
 from memory_plugin.errors import (
     ConfigurationError,
@@ -25,7 +26,9 @@ from memory_plugin.errors import (
     ManifestMismatchError,
     MemoryNotFoundError,
     MemoryPluginError,
+    MigrationError,
     MissingExtraError,
+    ModelDriftError,
     NetworkForbiddenError,
     ProviderError,
     QuotaError,
@@ -89,7 +92,11 @@ __all__ = [
     "MemoryPluginError",
     "MemoryStore",
     "Message",
+    "Migration",
+    "MigrationError",
+    "MigrationProgress",
     "MissingExtraError",
+    "ModelDriftError",
     "ModelIdentity",
     "NetworkForbiddenError",
     "Page",

@@ -229,6 +229,45 @@ def test_a_write_that_began_before_the_migration_ends_after_the_switch(tmp_path:
         assert (back.missing, back.memories) == (0, 2)
 
 
+def test_a_write_that_began_before_the_space_was_given_up(tmp_path: Path) -> None:
+    """It has vectors of a space that is not there any more: they are left out, the rest is written."""
+    begun, go = threading.Event(), threading.Event()
+
+    class Stopping(HashEmbedder):
+        def embed(self, texts: Sequence[str], /, *, input_type: InputType) -> Embeddings:
+            if any("held up" in one for one in texts):
+                begun.set()
+                assert go.wait(30)
+            return super().embed(texts, input_type=input_type)
+
+    class GivenUp(Exception):
+        pass
+
+    def stop(_progress: object) -> None:
+        raise GivenUp
+
+    modes: list[Any] = ["rotated", "sealed"]
+    for vectors in modes:
+        begun.clear()
+        go.clear()
+        parts: dict[str, Any] = {"reranker": None, "late": None, "keyring": tmp_path / f"{vectors}.json"}
+        settings = Settings(vectors=vectors)
+        with (
+            MemoryStore.open(tmp_path / vectors, embedder=old(), settings=settings, **parts) as store,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            store.add("there before", "alice")
+            with pytest.raises(GivenUp):
+                store.migrate(Stopping(128, revision="2"), progress=stop)
+            writing = pool.submit(store.add, "held up for long", "alice")
+            assert begun.wait(30)
+            store.abandon()
+            go.set()
+            assert writing.result(timeout=30).written == 1
+            assert store.verify().ok
+            assert store.search("held up", "alice", legs="dense", limit=1)[0].text == "held up for long"
+
+
 def test_a_search_that_began_before_the_switch_ends_after_the_old_space_is_gone(tmp_path: Path) -> None:
     begun, go = threading.Event(), threading.Event()
 

@@ -23,7 +23,8 @@ _PUBLIC = """
 PLAINTEXT Added AsyncMemoryStore CachedEmbedder CallbackKek Chunk Citation ConfigurationError Context DecryptionError
 Document EmbeddingError Embeddings FileKeyRing Forgotten ForkedStoreError Hit IndexUnavailableError InvalidInputError
 KeyServiceError LocalKek ManifestMismatchError MemoryNotFoundError MemoryPluginError MemoryStore Message
-MissingExtraError ModelIdentity NetworkForbiddenError Page ProviderError QuotaError Record RerankError Results Rotated
+Migration MigrationError MigrationProgress MissingExtraError ModelDriftError ModelIdentity
+NetworkForbiddenError Page ProviderError QuotaError Record RerankError Results Rotated
 SealError Settings StageScore StoreClosedError StoreLockedError TokenVectors TrainingError UnknownKeyError
 UnknownProviderError UnsealedPayloadError Usage Verified WrongKeyError and_ any_of eq not_ or_ range_ time_range
 """

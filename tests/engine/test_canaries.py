@@ -20,6 +20,8 @@ from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.types import Embeddings, InputType, Matrix
 from tests.conftest import Opener
 
+ONE_WAY = pytest.mark.parametrize("open_store", ["blocking"], indirect=True)
+
 
 class Vendor(HashEmbedder):
     """A vendor's model: what it makes may change without its name."""
@@ -64,6 +66,7 @@ def test_a_model_that_changes_silently_is_caught_and_jitter_is_not(open_store: O
     assert found.failures == {}
 
 
+@ONE_WAY
 def test_how_far_is_told_about_right(open_store: Opener) -> None:
     for change in (0.2, 0.5, 2.0):
         vendor = Vendor(700)
@@ -74,6 +77,7 @@ def test_how_far_is_told_about_right(open_store: Opener) -> None:
         assert store.verify(model=True).drift.mean == pytest.approx(true, abs=0.05)
 
 
+@ONE_WAY
 def test_a_change_in_one_script_alone_is_caught(open_store: Opener) -> None:
     class OneScript(Vendor):
         def embed(self, texts: Sequence[str], /, *, input_type: InputType) -> Embeddings:
@@ -115,6 +119,7 @@ def test_on_opening(tmp_path: Path) -> None:
     MemoryStore.open(tmp_path / "m", embedder=vendor, **parts).close()
 
 
+@ONE_WAY
 def test_a_migration_makes_those_of_the_new_model_and_drops_the_others(open_store: Opener) -> None:
     store, vendor = open_store(), Vendor(200)
     store.add("anything", "alice")
@@ -125,6 +130,7 @@ def test_a_migration_makes_those_of_the_new_model_and_drops_the_others(open_stor
     assert store.verify(model=True).drift.moved
 
 
+@ONE_WAY
 def test_a_model_that_embeds_no_text_has_none(open_store: Opener) -> None:
     store = open_store(embedder=GivenVectors(dimension=8))
     found = store.verify(model=True)

@@ -18,6 +18,8 @@ from tests.conftest import Driver, Opener
 SUBJECTS = ("alice", "bob", "carol")
 NOTES = 40
 
+ONE_WAY = pytest.mark.parametrize("open_store", ["blocking"], indirect=True)
+
 
 def old() -> HashEmbedder:
     return HashEmbedder(96)
@@ -169,6 +171,7 @@ class Failing(HashEmbedder):
         return super().embed(texts, input_type=input_type)
 
 
+@ONE_WAY
 def test_a_model_that_does_not_work_changes_nothing(open_store: Opener) -> None:
     store = filled(open_store)
     before = engine_of(store).manifest
@@ -178,6 +181,7 @@ def test_a_model_that_does_not_work_changes_nothing(open_store: Opener) -> None:
     assert store.migration() is None
 
 
+@ONE_WAY
 def test_abandoning(open_store: Opener) -> None:
     store, failing = filled(open_store), Failing(after=20)
     with pytest.raises(EmbeddingError):
@@ -224,12 +228,14 @@ class Remote(HashEmbedder):
         self.identity = HashEmbedder(128).identity.__class__("openai", "text-embedding-3-small", "1", 128)
 
 
+@ONE_WAY
 def test_a_dry_run_sends_nothing_away_and_tells_the_price(open_store: Opener) -> None:
     store, model = filled(open_store), Remote()
     found = store.migrate(model, dry_run=True).estimate
     assert model.texts == []
     assert found.cost == pytest.approx(found.tokens * 0.02 / 1e6)
-    assert found.seconds is None
+    mean = found.tokens / found.memories
+    assert found.seconds == pytest.approx(3 * NOTES / (1e6 / 60 / mean), rel=0.02)  # what the vendor allows a minute
     assert store.migrate(model, dry_run=True, rate=12.0).estimate.seconds == pytest.approx(3 * NOTES / 12)
 
 
@@ -261,6 +267,7 @@ def test_rate_and_progress(tmp_path: Path) -> None:
     assert middle.seconds_left == pytest.approx((NOTES - middle.done) / middle.rate)
 
 
+@ONE_WAY
 def test_an_empty_store(open_store: Opener) -> None:
     store = open_store(embedder=old())
     done = store.migrate(new())
@@ -310,6 +317,7 @@ def test_a_subject_whose_key_is_lost_stops_the_switch_unless_forced(tmp_path: Pa
         assert store.migrate(new(), force=True).missing == NOTES
 
 
+@ONE_WAY
 def test_quantization_alone(open_store: Opener) -> None:
     store, model = filled(open_store), old()
     done = store.migrate(quantization="int8")
@@ -318,13 +326,16 @@ def test_quantization_alone(open_store: Opener) -> None:
     assert store.describe()["settings"]["quantization"] == "int8"
     assert done.gate.figures[0].value > 0.95
     found = store.migrate(quantization="none", dry_run=True).estimate
-    assert (found.bytes_after, found.tokens, found.cost) == (-3 * NOTES * 56, 0, 0.0)
+    assert (found.bytes_after, found.tokens, found.cost) == (-3 * NOTES * 100, 0, 0.0)
     assert dense(store, notes("bob")[3], "bob")[0][0] == notes("bob")[3]
     assert model.texts == []
 
 
+@ONE_WAY
 def test_quantization_that_finds_too_little_is_taken_back(open_store: Opener) -> None:
-    store = filled(open_store)
+    store = open_store(embedder=HashEmbedder(16))
+    # The best 400 by sign are looked at in full: of 1,200 that leaves some out.
+    store.add([note for number in range(30) for note in notes(f"who{number}")], "alice")
     with pytest.raises(MigrationError, match=r"are kept as turbo4 as before, since as binary"):
         store.migrate(quantization="binary", floor=1.0)
     assert engine_of(store).settings.quantization == "turbo4"
@@ -332,12 +343,14 @@ def test_quantization_that_finds_too_little_is_taken_back(open_store: Opener) ->
     assert engine_of(store).settings.quantization == "binary"
 
 
+@ONE_WAY
 def test_sealed_vectors_have_no_quantization(open_store: Opener) -> None:
     store = filled(open_store, settings=Settings(vectors="sealed"))
     with pytest.raises(MigrationError, match="nothing to quantize"):
         store.migrate(quantization="int8")
 
 
+@ONE_WAY
 def test_model_and_quantization_at_once(open_store: Opener) -> None:
     store = filled(open_store)
     done = store.migrate(new(), quantization="int8")
@@ -354,8 +367,9 @@ BAD: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@ONE_WAY
 @pytest.mark.parametrize(
-    "arguments", BAD, ids=lambda one: ", ".join(f"{key}={one[key]}" for key in one if key != "embedder")
+    "arguments", BAD, ids=lambda one: ", ".join(f"{key}={one[key]}" for key in one if key != "embedder") or "nothing"
 )
 def test_bad_input(open_store: Opener, arguments: dict[str, Any]) -> None:
     store = open_store(embedder=old())
@@ -365,6 +379,7 @@ def test_bad_input(open_store: Opener, arguments: dict[str, Any]) -> None:
     assert engine_of(store).manifest == manifest
 
 
+@ONE_WAY
 def test_what_is_no_embedder(open_store: Opener) -> None:
     from memory_plugin import ConfigurationError
 
@@ -375,6 +390,7 @@ def test_what_is_no_embedder(open_store: Opener) -> None:
         store.migrate("vectors:128")
 
 
+@ONE_WAY
 def test_a_model_with_too_small_a_window_is_refused(open_store: Opener) -> None:
     store, model = open_store(embedder=old()), new()
     model.max_tokens = 100  # type: ignore[attr-defined]

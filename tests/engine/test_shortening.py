@@ -20,6 +20,8 @@ from tests.conftest import Opener
 MODES = ["rotated", "sealed", "plain"]
 NOTES = [f"note {n} of topic{n % 7} says thing{n * 31 % 101} and word{n * 17 % 53}" for n in range(40)]
 
+ONE_WAY = pytest.mark.parametrize("open_store", ["blocking"], indirect=True)
+
 
 class Matryoshka(HashEmbedder):
     """Hashed words, most of what matters in the first numbers."""
@@ -67,12 +69,14 @@ def test_stored_vectors_are_cut(open_store: Opener, vectors: Any) -> None:
     assert store.verify(model=True).ok
 
 
+@ONE_WAY
 def test_a_vendors_own_shorter_vectors_are_recognised(open_store: Opener) -> None:
     store = open_store(embedder=Matryoshka())
     store.add(NOTES, "alice")
     assert store.migrate(Matryoshka(cut=64)).converted == len(NOTES)
 
 
+@ONE_WAY
 def test_shorter_vectors_that_are_something_else_are_embedded(open_store: Opener) -> None:
     store = open_store(embedder=Matryoshka())
     store.add(NOTES, "alice")
@@ -81,12 +85,14 @@ def test_shorter_vectors_that_are_something_else_are_embedded(open_store: Opener
     assert store.search(NOTES[3], "alice", limit=1, legs="dense")[0].text == NOTES[3]
 
 
+@ONE_WAY
 def test_a_longer_vector_is_embedded(open_store: Opener) -> None:
     store = open_store(embedder=Matryoshka(cut=64))
     store.add(NOTES, "alice")
     assert store.migrate(Matryoshka()).embedded == len(NOTES)
 
 
+@ONE_WAY
 def test_vectors_that_were_given_are_cut_without_a_model(open_store: Opener) -> None:
     store = open_store(embedder=GivenVectors("songs", dimension=32))
     dice = np.random.default_rng(0)
@@ -99,6 +105,7 @@ def test_vectors_that_were_given_are_cut_without_a_model(open_store: Opener) -> 
     assert found[0].text == "song 4"
 
 
+@ONE_WAY
 def test_a_dry_run_tells_that_nothing_is_embedded(open_store: Opener) -> None:
     store = open_store(embedder=Matryoshka())
     store.add(NOTES, "alice")
