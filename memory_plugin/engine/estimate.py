@@ -85,7 +85,7 @@ async def _speed(
 ) -> float | None:
     """Memories a second: tried where that costs nothing and sends nothing away, else what the vendor allows."""
     if leaves_machine(model.embedder) or not items:
-        allowed = vendor_rate(model.name)
+        allowed = vendor_rate(model.name, tokens)
         speeds = [rate, allowed / tokens if allowed is not None and tokens else None]
         return min((speed for speed in speeds if speed is not None), default=None)
     texts = [item.record.passage for item in items[:TRIAL]]
