@@ -368,7 +368,9 @@ BAD: list[dict[str, Any]] = [
 
 
 @ONE_WAY
-@pytest.mark.parametrize("arguments", BAD, ids=str)
+@pytest.mark.parametrize(
+    "arguments", BAD, ids=lambda one: " ".join(f"{key}={one[key]}" for key in one if key != "embedder")
+)
 def test_bad_input(open_store: Opener, arguments: dict[str, Any]) -> None:
     store = open_store(embedder=old())
     manifest = engine_of(store).manifest
