@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,9 @@ from tests.adapters.agents_sdk import Scripted, call, thought  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_sent() -> Iterator[None]:
+def nothing_is_sent() -> None:
     """The SDK's tracing goes to its vendor unless it is switched off."""
     set_tracing_disabled(True)
-    yield
-    set_tracing_disabled(False)
 
 
 def open_store(path: Path, embedder: HashEmbedder | None = None) -> MemoryStore:
@@ -400,6 +399,34 @@ async def test_cleared_is_cleared(store: MemoryStore) -> None:
     assert (await recall(data)).input == data.model_data.input
 
 
+class Watched:
+    """A store that notes which threads its verbs run on."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store, self.threads = store, dict[str, set[int]]()
+
+    def __getattr__(self, verb: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.threads.setdefault(verb, set()).add(threading.get_ident())
+            return getattr(self.store, verb)(*arguments, **options)
+
+        return call
+
+
+async def test_a_blocking_store_is_never_used_on_the_loops_thread(store: MemoryStore) -> None:
+    watched: Any = Watched(store)
+    session = MemorySession(watched, "alice", "one")
+    model = Scripted([call("search_memory", '{"query": "Lisbon"}')], "Yes.", "No.")
+    agent = Agent("a", model=model, tools=memory_tools(watched, "alice"))
+    for question in ("I moved to Lisbon.", "Where do I live?"):
+        await ask(agent, question, session=session, run_config=config(Conversation(watched, "alice")))
+    await session.get_items(2)
+    await session.pop_item()
+    await session.clear_session()
+    assert {"add", "search", "context", "list", "count", "get_sources", "delete"} <= set(watched.threads)
+    assert not any(threading.get_ident() in threads for threads in watched.threads.values())
+
+
 class Failing(HashEmbedder):
     """Is down when told."""
 
@@ -586,3 +613,19 @@ def test_a_model_cannot_say_whose_memories(store: MemoryStore) -> None:
         memory_tools(store, [])
     with pytest.raises(InvalidInputError):
         memory_tools(store, "alice", limit=0)
+
+
+async def test_a_word_is_enough_with_the_models_that_ship(tmp_path: Path) -> None:
+    """A number that no embedding tells from another, said a hundred messages ago in another session."""
+    with MemoryStore.open(tmp_path / "store", keyring=tmp_path / "keys.json") as store:
+        said: list[Any] = [
+            {"role": "user", "content": f"Ticket {number} is about the printer."} for number in range(40)
+        ]
+        said.append({"role": "user", "content": "The door code of the archive is QX-7731."})
+        await MemorySession(store, "alice", "monday").add_items(said)
+        model = Scripted("It is.")
+        session = MemorySession(store, "alice", "friday")
+        run_config = config(Conversation(store, "alice", limit=3))
+        await ask(Agent("a", model=model), "What was QX-7731 for?", session=session, run_config=run_config)
+        assert "The door code of the archive is QX-7731." in texts(model.inputs[0])[0]
+        assert texts(await session.get_items()) == ["What was QX-7731 for?", "It is."]
