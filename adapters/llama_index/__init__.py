@@ -11,5 +11,6 @@ with needs("llama-index", "the LlamaIndex adapter"):
     from memory_plugin.adapters.llama_index.embedding import MemoryEmbedding
     from memory_plugin.adapters.llama_index.reranker import MemoryReranker
     from memory_plugin.adapters.llama_index.retriever import MemoryRetriever
+    from memory_plugin.adapters.llama_index.vector_store import MemoryVectorStore
 
-__all__ = ["MemoryEmbedding", "MemoryReranker", "MemoryRetriever"]
+__all__ = ["MemoryEmbedding", "MemoryReranker", "MemoryRetriever", "MemoryVectorStore"]
