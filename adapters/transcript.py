@@ -241,9 +241,7 @@ class _Entry:
         if self.turn is None:
             return Document("", source=name, time=time, value=self.text)
         speaker = _whole(self.turn.name) if self.turn.name else None
-        return Message(
-            self.turn.role, _whole(self.turn.text), name=speaker, time=time, id=name, value=self.text
-        )
+        return Message(self.turn.role, _whole(self.turn.text), name=speaker, time=time, id=name, value=self.text)
 
 
 def _entries(items: Sequence[tuple[Json, Turn | None]]) -> list[_Entry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
@@ -46,7 +46,15 @@ class MemoryRetriever(Attachable, BaseRetriever):
         InvalidInputError: The namespace or the filter cannot be used.
     """
 
-    arguments = ("namespace", "limit", "rerank", "legs", "per_document", "neighbours", "use_embedding")
+    arguments: ClassVar[tuple[str, ...]] = (
+        "namespace",
+        "limit",
+        "rerank",
+        "legs",
+        "per_document",
+        "neighbours",
+        "use_embedding",
+    )
 
     def __init__(
         self,

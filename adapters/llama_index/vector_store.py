@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
@@ -62,7 +62,7 @@ class MemoryVectorStore(Attachable, BasePydanticVectorStore):
         InvalidInputError: The namespace or a choice cannot be used.
     """
 
-    arguments = ("namespace", "embeddings", "rerank")
+    arguments: ClassVar[tuple[str, ...]] = ("namespace", "embeddings", "rerank")
 
     stores_text: bool = True
     is_embedding_query: bool = False
