@@ -1,6 +1,6 @@
-"""LangChain: retriever, reranker, embeddings.
+"""LangChain: vector store, retriever, reranker, embeddings, chat history, agent middleware.
 
-Each is imported when it is first asked for.
+Each is imported when it is first asked for: the middleware needs ``langchain`` itself, the others ``langchain-core``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from memory_plugin.adapters.langchain.models import MemoryEmbeddings as MemoryEmbeddings
     from memory_plugin.adapters.langchain.models import MemoryReranker as MemoryReranker
     from memory_plugin.adapters.langchain.retriever import MemoryRetriever as MemoryRetriever
+    from memory_plugin.adapters.langchain.vectorstore import MemoryVectorStore as MemoryVectorStore
 
 _HOMES = {
     "MemoryEmbeddings": "models",
     "MemoryReranker": "models",
     "MemoryRetriever": "retriever",
+    "MemoryVectorStore": "vectorstore",
 }
 
-__all__ = ["MemoryEmbeddings", "MemoryReranker", "MemoryRetriever"]
+__all__ = ["MemoryEmbeddings", "MemoryReranker", "MemoryRetriever", "MemoryVectorStore"]
 
 
 def __getattr__(name: str) -> Any:
