@@ -184,7 +184,9 @@ async def test_the_turn_is_remembered_once(driven: Driven) -> None:
     assert await driven.call("count", ("alice", "monday")) == 4
     # Another process, and a caller that keeps the list itself and gives all of it each time.
     again = create_agent(
-        Scripted(), [oven], middleware=[MemoryMiddleware(driven.store, "alice", session=("alice", "monday"))]
+        Scripted(answers=[AIMessage("Nothing.")]),
+        [oven],
+        middleware=[MemoryMiddleware(driven.store, "alice", session=("alice", "monday"))],
     )
     await driven.ask(again, [HumanMessage("Heat the oven."), AIMessage("It is hot."), HumanMessage("What else?")])
     assert await driven.call("count", ("alice", "monday")) == 6
