@@ -46,7 +46,7 @@ def _check(condition: object, depth: int) -> None:
         return
     for name, bound in condition.items():
         if name not in OPERATORS:
-            raise InvalidInputError(f"{str(name):.60} is no operator of a filter; those are {', '.join(OPERATORS)}")
+            raise InvalidInputError(f"{name!s:.60} is no operator of a filter; those are {', '.join(OPERATORS)}")
         if name in _RANGES and (isinstance(bound, bool) or not isinstance(bound, int | float | str)):
             raise InvalidInputError(f"{name} takes a number or a text, not {type(bound).__name__}")
 
@@ -108,12 +108,9 @@ def wider(filter_: Mapping[str, Any] | None) -> list[Filter]:
     """Filters of ours on the fields that are metadata; no item that passes fails one of them."""
     found: list[Filter] = []
     for field, condition in (filter_ or {}).items():
-        if not isinstance(condition, Mapping):
-            condition = {"$eq": condition}
-        elif not _operates(condition):
-            continue
-        for name, bound in condition.items():
-            if is_small(field, bound):
+        operations = condition if isinstance(condition, Mapping) else {"$eq": condition}
+        for name, bound in operations.items():
+            if name in OPERATORS and is_small(field, bound):
                 found += _wider(field, name, bound)
     return found
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from memory_plugin import eq
+from memory_plugin import eq, ids
 from memory_plugin.adapters.extras import needs
 from memory_plugin.adapters.langgraph.filters import both, passes, wider
-from memory_plugin.adapters.langgraph.items import EXPIRY, MARK, Kept, kept
+from memory_plugin.adapters.langgraph.items import EXPIRY, MARK, Kept, Place, kept
 from memory_plugin.adapters.langgraph.shelf import Shelf
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.flow import IO
@@ -37,7 +37,7 @@ async def search(io: IO, shelf: Shelf, op: SearchOp) -> tuple[list[SearchItem], 
     if not op.limit:
         return [], []
     found: list[tuple[Kept, float | None]] = []
-    if op.query and op.query.strip():
+    if op.query and ids.visible(op.query):
         found += await _by_words(io, shelf, namespace, op, needed)
     if len(found) < needed:
         seen = {item.place for item, _ in found}
@@ -47,8 +47,8 @@ async def search(io: IO, shelf: Shelf, op: SearchOp) -> tuple[list[SearchItem], 
             found += [(one, None) for one in fresh]
             if len(found) >= needed:
                 break
-    page = found[op.offset : needed]
-    return [item.found(shelf.place, score) for item, score in page], [item for item, _ in page]
+    chosen = found[op.offset : needed]
+    return [item.found(shelf.place, score) for item, score in chosen], [item for item, _ in chosen]
 
 
 async def _by_words(
@@ -57,13 +57,13 @@ async def _by_words(
     """Items by the hits of a search: asked for more while too few of them pass."""
     searching: Any = shelf.store.search  # of either store
     limit, before = LEAST, -1
-    while limit < 2 * needed:
+    while limit < min(2 * needed, SURE):
         limit *= GROWTH
     while True:
         hits: Results = await io.call(
             searching, op.query, namespace, limit=limit, filter=both(*wider(op.filter)), per_document=1
         )
-        scores = _scores(hits)
+        scores = await io.call(_scores, hits)
         items = await shelf.get(io, _wanted(scores))
         passing = await io.call(_passing, items.values(), op.filter)
         exhausted = len(hits) < limit and (limit < SURE or len(hits) == before)
@@ -135,27 +135,36 @@ def _items(records: Sequence[Record]) -> list[Kept]:
 
 async def namespaces(io: IO, shelf: Shelf, op: ListNamespacesOp) -> list[tuple[str, ...]]:
     """Those that hold items, in order."""
-    conditions = op.match_conditions or ()
-    found: set[tuple[str, ...]] = set()
-    async for page in _newest(io, shelf, shelf.place.of(stem(conditions)), None, PAGE):
-        found.update(shelf.place.labels(item.namespace) for item in page)
-    matching = {labels[: op.max_depth] for labels in found if all(_matches(one, labels) for one in conditions)}
+    found: set[Namespace] = set()
+    async for page in _newest(io, shelf, shelf.place.of(stem(op.match_conditions or ())), None, PAGE):
+        await io.call(found.update, {item.namespace: None for item in page})
+    listed: list[tuple[str, ...]] = await io.call(_listed, shelf.place, found, op)
+    return listed
+
+
+def _listed(place: Place, found: Iterable[Namespace], op: ListNamespacesOp) -> list[tuple[str, ...]]:
+    every = map(place.labels, found)
+    matching = {one[: op.max_depth] for one in every if all(_matches(it, one) for it in op.match_conditions or ())}
     return sorted(matching)[op.offset : op.offset + op.limit]
 
 
 def stem(conditions: Sequence[MatchCondition]) -> tuple[str, ...]:
-    """The labels that all that is wanted begins with."""
-    stem: tuple[str, ...] = ()
+    """The labels that all that is wanted begins with.
+
+    Raises:
+        InvalidInputError: A condition is of no kind that there is.
+    """
+    longest: tuple[str, ...] = ()
     for condition in conditions:
+        if condition.match_type not in ("prefix", "suffix"):
+            raise InvalidInputError(f"namespaces match by prefix or suffix, not by {condition.match_type!r:.60}")
         if condition.match_type == "prefix":
             path = tuple(condition.path)
-            stem = max(stem, path[: path.index("*")] if "*" in path else path, key=len)
-    return stem
+            longest = max(longest, path[: path.index("*")] if "*" in path else path, key=len)
+    return longest
 
 
 def _matches(condition: MatchCondition, labels: tuple[str, ...]) -> bool:
     path = tuple(condition.path)
-    if condition.match_type not in ("prefix", "suffix"):
-        raise InvalidInputError(f"namespaces match by prefix or suffix, not by {condition.match_type!r:.60}")
     part = labels[: len(path)] if condition.match_type == "prefix" else labels[max(len(labels) - len(path), 0) :]
     return len(part) == len(path) and all(one in ("*", label) for one, label in zip(path, part, strict=True))

@@ -76,12 +76,16 @@ class Shelf:
 
     async def living(self, io: IO, items: Sequence[Kept]) -> list[Kept]:
         """The items with when they expire, without those that have."""
-        expiring_ = await self.expiring(io, items)
+        told = await self.expiring(io, items)
+        if not self.omit_expired:
+            return list(told)
         now = self.clock()
-        return [one for one in expiring_ if not (self.omit_expired and one.gone(now))]
+        return await io.call(lambda: [one for one in told if not one.gone(now)])
 
-    async def expiring(self, io: IO, items: Sequence[Kept]) -> list[Kept]:
+    async def expiring(self, io: IO, items: Sequence[Kept]) -> Sequence[Kept]:
         """The items with when they expire."""
+        if all(one.ttl is None for one in items):
+            return items
         told: dict[tuple[Namespace, str], Sequence[Record]] = {}
         for namespace, some in by_namespace(one for one in items if one.ttl is not None).items():
             records = await self._sources(io, [one.key for one in some], expiry_of(namespace))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -35,15 +35,15 @@ with needs("langgraph", "the LangGraph store"):
     )
 
 T = TypeVar("T")
-MAX_KEY_BYTES = 64 * 1024
+MAX_KEY_BYTES = MAX_QUERY_BYTES = 64 * 1024
 _TTL_OPTIONS = ("refresh_on_read", "omit_expired", "default_ttl", "sweep_interval_minutes")
 
 
 class LangGraphStore(BaseStore):
     """A store for LangGraph: ``graph.compile(store=…)``, ``create_agent(store=…)``, langmem's tools.
 
-    An item is a document of the memory store: its value is sealed and comes back exact, and it is found by meaning and by
-    words, with late interaction and the reranker of the store.  Everything lies below ``namespace``.
+    An item is a document of the memory store: its value is sealed and comes back exact, and it is found by meaning and
+    by words, with late interaction and the reranker of the store.  Everything lies below ``namespace``.
 
     Args:
         store: The blocking methods need a ``MemoryStore``; the async ones take either.
@@ -78,7 +78,7 @@ class LangGraphStore(BaseStore):
         self._sweeper = Sweeper(config.get("sweep_interval_minutes"))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(namespace={self._shelf.place.base!r})"
+        return f"{type(self).__name__}({type(self._shelf.store).__name__})"  # whose it is, is not for logs
 
     # ── LangGraph's two methods; the others are made of these ─────────────────────────────────────
 
@@ -127,13 +127,21 @@ class LangGraphStore(BaseStore):
         for op in gets.values():
             wanted.setdefault(self._shelf.place.of(op.namespace), {})[op.key] = None
         found = await self._shelf.get(io, wanted) if wanted else {}
-        used = []
+        return await io.call(self._answer, gets, found, results)
+
+    def _answer(
+        self, gets: Mapping[int, GetOp], found: Mapping[tuple[Namespace, str], Kept], results: list[Result]
+    ) -> list[Kept]:
+        used, given = [], set()
         for number, op in gets.items():
             item = found.get((self._shelf.place.of(op.namespace), op.key))
-            if item is not None:
-                # Each reader has a value of their own.
-                results[number] = replace(item, value=plain(item.value)).item(self._shelf.place)
-                used += [item] if op.refresh_ttl else []
+            if item is None:
+                continue
+            used += [item] if op.refresh_ttl else []
+            # Who asks twice gets two values: whoever changes one changes nothing else.
+            own = deepcopy(item.value) if item.place in given else item.value
+            given.add(item.place)
+            results[number] = replace(item, value=own).item(self._shelf.place)
         return used
 
     def _placed(self, labels: tuple[str, ...]) -> bool:
@@ -152,9 +160,14 @@ class LangGraphStore(BaseStore):
             raise InvalidInputError(
                 f"a batch takes GetOp, SearchOp, PutOp and ListNamespacesOp, not {type(op).__name__}"
             )
+        labels = op.namespace_prefix if isinstance(op, SearchOp) else getattr(op, "namespace", ())
+        if not isinstance(labels, tuple):
+            raise InvalidNamespaceError(f"a namespace is a tuple of strings, not {type(labels).__name__}")
         validate_op_namespace(op)
         if isinstance(op, SearchOp):
             check(op.filter)
+            if op.query is not None:
+                ids.utf8(op.query, "a query", limit=MAX_QUERY_BYTES)
             self._check_scope(op.namespace_prefix, "a search")
         if isinstance(op, ListNamespacesOp):
             self._check_scope(finding.stem(op.match_conditions or ()), "a listing of namespaces")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from memory_plugin.errors import StoreClosedError
+
 _log = logging.getLogger("memory_plugin")
 DEFAULT_MINUTES = 5.0
 
@@ -70,6 +72,8 @@ def _work(sweep: Callable[[], int], every: float, stop: threading.Event, done: F
     while not stop.wait(every):
         try:
             sweep()
+        except StoreClosedError:
+            break
         except Exception as error:  # noqa: BLE001 - the next sweep may work; reads leave out what has expired anyway
             _log.warning("a sweep of expired items failed: %s", type(error).__name__)
     if not done.cancelled():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -30,14 +30,15 @@ class TimeTests:
         if calls.way == "blocking":
             store.sweep_ttl()  # type: ignore[attr-defined]
         else:
-            calls.portal.call(store.asweep_ttl)  # type: ignore[attr-defined]
+            sweep: Callable[[], Awaitable[int]] = store.asweep_ttl  # type: ignore[attr-defined]
+            calls.portal.call(sweep)
 
     @pytest.fixture
     def lasting(self, open_store: OpenStore, calls: Calls) -> Callable[..., Calls]:
         """Opens a store that supports TTL, with a configuration."""
 
         def make(**config: Any) -> Calls:
-            store = open_store(ttl=TTLConfig(**config, omit_expired=True))
+            store = open_store(ttl=cast("TTLConfig", {**config, "omit_expired": True}))
             if not store.supports_ttl:
                 pytest.skip("supports_ttl is False")
             return Calls(store, calls.way, calls.portal)
