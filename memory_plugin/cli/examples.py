@@ -62,6 +62,21 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "memory-plugin plan --memories 1e6 --embedder voyage:voyage-4 --dimension 256 --dimension 1024",
             "memory-plugin plan --memories 2.5k --embedder local --quantization turbo4 --quantization binary --json",
         ),
+        "mcp": (
+            "memory-plugin mcp --namespace alice",
+            "memory-plugin mcp -n alice --read-only --offline",
+            "memory-plugin mcp --http --port 8765 --tokens tokens.json",
+        ),
+        "mcp token": (
+            "memory-plugin mcp token --tokens tokens.json -n alice --name laptop",
+            "memory-plugin mcp token --tokens tokens.json --list",
+            "memory-plugin mcp token --tokens tokens.json --revoke phone",
+        ),
+        "mcp config": (
+            "memory-plugin mcp config --client claude-desktop -n alice",
+            "memory-plugin mcp config --client codex -n alice --store ./memory --read-only",
+            "memory-plugin mcp config --client vscode --url https://memory.example.com/mcp",
+        ),
         "train embedder": (
             "memory-plugin train embedder pairs.jsonl --dry-run",
             "memory-plugin train embedder pairs.jsonl --out my-model --epochs 1",

@@ -154,11 +154,11 @@ def told(messages: Sequence[BaseMessage]) -> list[str]:
 async def test_tools_of_an_agent_are_given_the_store(store: LangGraphStore) -> None:
     asked: dict[str, Any] = {"messages": [HumanMessage("Note that I like tea.")]}
     ann: RunnableConfig = {"configurable": {"user": "ann"}}
-    writing = create_agent(scripted(calling("save_note", text="likes tea"), "Noted."), [save_note], store=store)
+    writing: Any = create_agent(scripted(calling("save_note", text="likes tea"), "Noted."), [save_note], store=store)
     assert told(writing.invoke(asked, ann)["messages"]) == ["saved"]
     for user, expected in (("ann", "likes tea"), ("bob", "nothing")):
         script = scripted(calling("find_notes", query="What does the user like?"), "There.")
-        agent = create_agent(script, [find_notes], store=store)
+        agent: Any = create_agent(script, [find_notes], store=store)
         found = await agent.ainvoke(asked, {"configurable": {"user": user}})
         assert told(found["messages"]) == [expected]
         assert found["messages"][-1].content == "There."
@@ -166,7 +166,7 @@ async def test_tools_of_an_agent_are_given_the_store(store: LangGraphStore) -> N
 
 @pytest.mark.filterwarnings("ignore:Importing Send from langgraph.constants")  # by what langmem imports
 async def test_langmems_tools_work_on_it(store: LangGraphStore) -> None:
-    from langmem import create_manage_memory_tool, create_search_memory_tool
+    from langmem import create_manage_memory_tool, create_search_memory_tool  # type: ignore[import-untyped]
 
     place = ("memories", "{langgraph_user_id}")
     tools = [create_manage_memory_tool(place), create_search_memory_tool(place)]
