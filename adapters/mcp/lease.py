@@ -33,7 +33,7 @@ class Lease:
     """
 
     def __init__(
-        self, opener: Callable[[], MemoryStore], *, idle: float | None = 0.5, turn: float = 2.0, wait: float = 15.0
+        self, opener: Callable[[], MemoryStore], *, idle: float | None = 0.2, turn: float = 1.0, wait: float = 15.0
     ) -> None:
         self._open, self._idle, self._turn, self.wait = opener, idle, turn, wait
         self._changed = threading.Condition()
