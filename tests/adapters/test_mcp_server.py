@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,11 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
         yield opened
 
 
-def answering(action: Any, **content: Any) -> tuple[list[str], Callable[..., Awaitable[ElicitResult]]]:
+def answering(action: Any, **content: Any) -> tuple[list[str], Any]:
     """A user who answers every form so, and what they were shown."""
     shown: list[str] = []
 
-    async def answer(_: Any, params: ElicitRequestParams) -> ElicitResult:
+    async def answer(_: object, params: ElicitRequestParams) -> ElicitResult:
         shown.append(params.message)
         return ElicitResult(action=action, content=content or None)
 
@@ -257,7 +257,7 @@ async def test_a_store_that_does_not_open_tells_no_path(tmp_path: Path, caplog: 
     place = tmp_path / "memory"
     open_store(place).close()
     place.with_suffix(".json").unlink()
-    lease = Lease(lambda: open_store(place))
+    lease = Lease(lambda: open_store(place), wait=0.1)
     async with Client(memory_server(lease, "alice")) as client:
         answer = await client.call_tool("search", {"query": "key"})
         prompt = await client.list_prompts()
