@@ -20,6 +20,7 @@ SAYS = {
         "[1] user",
         "kept on tuesday: ['Which cake should I bake?',",
     ],
+    "openai_agents_session.py": ["<memories>", "My badge is LX-2217.\\n", "Which number is on my badge?"],
     "demo.py": ["Every claim holds."],
 }
 SLOW = {"demo.py"}

@@ -13,7 +13,15 @@ from memory_plugin.adapters.extras import needs
 from memory_plugin.testing.langgraph_calls import KEYS, NOTES, SHAPES, Calls, OpenStore
 
 with needs("langgraph", "a LangGraph store's tests"):
-    from langgraph.store.base import GetOp, InvalidNamespaceError, Item, ListNamespacesOp, MatchCondition, PutOp, SearchOp
+    from langgraph.store.base import (
+        GetOp,
+        InvalidNamespaceError,
+        Item,
+        ListNamespacesOp,
+        MatchCondition,
+        PutOp,
+        SearchOp,
+    )
 
 BAD_LABELS: dict[str, tuple[Any, ...]] = {
     "empty label": ("a", ""),
@@ -53,7 +61,11 @@ class ItemTests:
             assert json.dumps(found, sort_keys=True) == json.dumps(SHAPES[shape], sort_keys=True)
 
     def test_a_large_value_comes_back_as_it_was(self, calls: Calls) -> None:
-        large = {"text": "A long story, told twice. " * 4000, "list": list(range(2000)), "wide": dict.fromkeys("abc", 0)}
+        large = {
+            "text": "A long story, told twice. " * 4000,
+            "list": list(range(2000)),
+            "wide": dict.fromkeys("abc", 0),
+        }
         calls.put(NOTES, "large", large, index=["wide.a"])
         assert calls.value(NOTES, "large") == large
 
