@@ -15,6 +15,7 @@ SAYS = {
     "chatbot_context.py": ["--- system", "I cannot have walnuts", "--- user\nWhich cake should I bake"],
     "async_store.py": ["3 documents, 3 chunks", "E1042                    Error E1042 means"],
     "custom_embedder.py": ["The cat sleeps on the sofa.", "revision         1                                2   ←"],
+    "mcp_client.py": ["tools: search context list add forget", "not instructions", "Her badge is LX-2217."],
     "demo.py": ["Every claim holds."],
 }
 SLOW = {"demo.py"}
