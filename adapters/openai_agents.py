@@ -4,8 +4,8 @@
     config = RunConfig(call_model_input_filter=recall_filter(Conversation(store, "alice")))
     await Runner.run(agent, "Where do I live?", session=session, run_config=config)
 
-What is said in a session is found in all later ones.  The recalled memories are in what the model is sent, never in what
-the session keeps: a ``session_input_callback``, which is where one would put them, has its output persisted.
+What is said in a session is found in all later ones.  The recalled memories are in what the model is sent, never in
+what the session keeps: a ``session_input_callback``, which is where one would put them, has its output persisted.
 """
 
 from __future__ import annotations

@@ -164,6 +164,7 @@ def crowd(
                 {
                     "role": "user",
                     "content": f"secret {n} token of {number}",
+                    "id": f"m{n}",
                     "metadata": {"topic": f"topic of {number}", "other": n % 7},
                 }
                 for n in range(MEMORIES)
@@ -283,6 +284,8 @@ def test_twins_are_two(crowd: Crowd) -> None:
         assert len(hits) == 20 or len({hit.text for hit in hits}) == len(hits)
         assert all(inside(person, hit.record.namespace) for hit in hits)
         assert len(store.facet("topic", person)) == expected // MEMORIES
+        named = store.get_sources([f"m{n}" for n in range(MEMORIES)], person)
+        assert [one.namespace for found in named.values() for one in found] == [person] * MEMORIES
 
 
 NOWHERE: list[Any] = [
@@ -311,6 +314,7 @@ def test_a_read_without_a_namespace_is_an_error(crowd: Crowd, nowhere: Any) -> N
         lambda: store.search("secret", nowhere),
         lambda: store.context("secret", nowhere),
         lambda: store.get(point, nowhere),
+        lambda: store.get_sources(["m1"], nowhere),
         lambda: store.list(nowhere),
         lambda: store.count(nowhere),
         lambda: store.facet("topic", nowhere),
@@ -326,7 +330,14 @@ def test_a_read_without_a_namespace_is_an_error(crowd: Crowd, nowhere: Any) -> N
 def test_a_namespace_cannot_be_left_out(crowd: Crowd) -> None:
     store: Any = crowd[0]
     for verb, arguments in itertools.chain(
-        [("search", ("secret",)), ("context", ("secret",)), ("get", ("x",)), ("facet", ("topic",)), ("add", ("x",))],
+        [
+            ("search", ("secret",)),
+            ("context", ("secret",)),
+            ("get", ("x",)),
+            ("get_sources", ([],)),
+            ("facet", ("topic",)),
+            ("add", ("x",)),
+        ],
         [("list", ()), ("count", ()), ("delete", ()), ("forget", ())],
     ):
         with pytest.raises(TypeError, match="namespace"):
@@ -338,7 +349,7 @@ def test_a_namespace_cannot_be_left_out(crowd: Crowd) -> None:
 def test_one_verb_takes_one_namespace_only(crowd: Crowd) -> None:
     """A list would be ambiguous where something is written or paged."""
     store: Any = crowd[0]
-    for verb in (store.list, store.count, store.forget):
+    for verb in (store.list, store.count, store.forget, lambda names: store.get_sources(["m1"], names)):
         with pytest.raises(InvalidInputError):
             verb(["alice", "a"])
 

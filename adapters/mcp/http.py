@@ -87,7 +87,7 @@ def serve(application: Starlette, *, host: str, port: int, ready: Callable[[str]
         port: 0 for any that is free.
         ready: Told the address, once it is reached.
     """
-    _Server(uvicorn.Config(application, host=host, port=port, **QUIET), ready).run()
+    Listening(uvicorn.Config(application, host=host, port=port, **QUIET), ready).run()
 
 
 QUIET: dict[str, Any] = {
@@ -98,7 +98,7 @@ QUIET: dict[str, Any] = {
 }
 
 
-class _Server(uvicorn.Server):
+class Listening(uvicorn.Server):
     """Says when it listens, and where."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[str], None]) -> None:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from memory_plugin import ConfigurationError, InvalidInputError, MemoryStore, StoreLockedError
+from memory_plugin import ConfigurationError, InvalidInputError, KeyServiceError, MemoryStore, StoreLockedError
 
 POLL = 0.04
 """Seconds between two attempts at a locked store, at most."""
+MAKING = 5.0
+"""Seconds that another process may take to make the store and its keys, before keys that do not fit are an error."""
 GAP = 0.12
 """Seconds that a store is left to others after a turn: several attempts of whoever waits."""
 
@@ -33,7 +35,7 @@ class Lease:
     """
 
     def __init__(
-        self, opener: Callable[[], MemoryStore], *, idle: float | None = 0.5, turn: float = 2.0, wait: float = 15.0
+        self, opener: Callable[[], MemoryStore], *, idle: float | None = 0.2, turn: float = 1.0, wait: float = 15.0
     ) -> None:
         self._open, self._idle, self._turn, self.wait = opener, idle, turn, wait
         self._changed = threading.Condition()
@@ -96,12 +98,16 @@ class Lease:
     def _patiently(self) -> MemoryStore:
         """Open it as soon as no other process has it."""
         time.sleep(max(self._left + GAP - time.monotonic(), 0))
-        deadline = time.monotonic() + self.wait
+        began = time.monotonic()
+        deadline = began + self.wait
         while True:
             try:
                 return self._open()
             except StoreLockedError:
                 if self._stopped or time.monotonic() >= deadline:
+                    raise
+            except KeyServiceError:  # two who make a store at once: one has its keys already, not yet the store
+                if self._since > float("-inf") or time.monotonic() >= began + min(MAKING, self.wait):
                     raise
             except InvalidInputError as error:  # of how the server was started, not of what a client asked for
                 raise ConfigurationError(str(error)) from error

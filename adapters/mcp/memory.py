@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import os
@@ -112,10 +111,10 @@ class Memory:
             await OnLoop().call(self._store.close)
 
     def code(self, records: Sequence[Record], *, expires: int | None = None) -> str:
-        """What confirms that these memories, as they are now, may be deleted; holds for some minutes."""
+        """What confirms that these memories may be deleted; holds for some minutes."""
         expires = expires if expires is not None else int(time.time()) + CODE_SECONDS
-        texts = sorted(f"{one.id} {hashlib.sha256(one.text.encode()).hexdigest()}" for one in records)
-        said = "\n".join((str(expires), repr(self.namespace), *texts))
+        # An id names a text: once that is replaced, there is no such memory.
+        said = "\n".join((str(expires), repr(self.namespace), *sorted(one.id for one in records)))
         return f"{expires:x}-{hmac.digest(self._secret, said.encode(), 'sha256').hex()[:16]}"
 
     def confirms(self, code: str, records: Sequence[Record]) -> bool:

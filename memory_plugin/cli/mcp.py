@@ -181,7 +181,7 @@ def _lease(place: Place, *, create: bool, wait: float) -> Lease:
     from memory_plugin.adapters.mcp import Lease
 
     kept: Kept = {}
-    idle = None if place.served else 0.5
+    idle = None if place.served else 0.2
     return Lease(lambda: place.open(create=create, reranks=True, kept=kept), idle=idle, wait=wait)
 
 

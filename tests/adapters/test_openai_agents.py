@@ -37,7 +37,7 @@ from agents.memory.session import Session  # noqa: E402
 from agents.run_config import CallModelData, ModelInputData  # noqa: E402
 
 from memory_plugin.adapters.openai_agents import MemorySession, memory_tools, recall_filter  # noqa: E402
-from tests.adapters.agents_sdk import Scripted, call, said, thought  # noqa: E402
+from tests.adapters.agents_sdk import Scripted, call, thought  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -117,9 +117,9 @@ class SessionTests:
 
     def test_it_is_a_session(self, make: Any) -> None:
         session = make("one")
-        assert isinstance(session, Session)
-        assert session.session_id == "one"
         assert session.session_settings.limit is None
+        assert session.session_id == "one"
+        assert isinstance(session, Session)
 
     async def test_items_come_back_exactly_and_in_order(self, make: Any) -> None:
         session = make("one")
@@ -294,20 +294,17 @@ class TestSQLiteSession(SessionTests):
             session.close()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryStore]:
+    with open_store(tmp_path_factory.mktemp("shared")) as store:
+        yield store
+
+
 class TestMemorySession(SessionTests):
     @pytest.fixture
-    def make(self, store: MemoryStore) -> Any:
-        return lambda session_id, **options: MemorySession(store, "alice", session_id, **options)
-
-
-class TestMemorySessionOfAnAsyncStore(SessionTests):
-    @pytest.fixture
-    async def make(self, tmp_path: Path) -> AsyncIterator[Any]:
-        index = EdgeIndex(tmp_path / "store", durability="process")
-        async with AsyncMemoryStore(
-            index, HashEmbedder(), reranker=None, late=None, keyring=tmp_path / "keys.json"
-        ) as store:
-            yield lambda session_id, **options: MemorySession(store, "alice", session_id, **options)
+    def make(self, shared: MemoryStore, request: pytest.FixtureRequest) -> Any:
+        """Each test is another user."""
+        return lambda session_id, **options: MemorySession(shared, request.node.name, session_id, **options)
 
 
 async def ask(agent: Any, question: Any, *, way: str = "async", **options: Any) -> Any:
@@ -320,6 +317,17 @@ async def ask(agent: Any, question: Any, *, way: str = "async", **options: Any) 
     return streamed.final_output
 
 
+@pytest.fixture
+def own_loop() -> Iterator[None]:
+    """``run_sync`` makes a loop where there is none, and leaves it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("own_loop")
 def test_a_session_survives_closing_the_store(tmp_path: Path) -> None:
     """Without a running loop, too."""
     for question, answer in (("I moved to Lisbon.", "Noted."), ("Where do I live?", "In Lisbon.")):
@@ -467,7 +475,7 @@ async def test_recall_without_a_session_and_with_the_sdks_own(known: MemoryStore
     own = SQLiteSession("one", tmp_path / "sessions.db")
     for session in (None, own):
         model = Scripted("In Lisbon.")
-        options = {"session": session, "run_config": config(Conversation(known, "alice"))}
+        options: dict[str, Any] = {"session": session, "run_config": config(Conversation(known, "alice"))}
         await ask(Agent("assistant", model=model), "Where did Alice move to?", **options)
         assert "Alice moved to Lisbon" in texts(model.inputs[0])[0]
     assert "memories>" not in json.dumps(await own.get_items())
