@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from memory_plugin import AsyncMemoryStore, MemoryStore
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder
@@ -40,3 +42,16 @@ def remembered(store: MemoryStore, namespace: Any) -> list[tuple[str | None, str
     return sorted(
         (str(one.role), one.text) for one in store.list(namespace, limit=1000).records if one.kind == "message"
     )
+
+
+def counted_searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The queries of all searches from now on."""
+    queries: list[str] = []
+    real = MemoryStore.search
+
+    def counting(store: MemoryStore, query: str, *args: Any, **kwargs: Any) -> Any:
+        queries.append(query)
+        return real(store, query, *args, **kwargs)
+
+    monkeypatch.setattr(MemoryStore, "search", counting)
+    return queries

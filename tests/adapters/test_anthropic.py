@@ -15,7 +15,7 @@ from anthropic import Anthropic, AsyncAnthropic, beta_tool
 from memory_plugin import ConfigurationError, IndexUnavailableError, InvalidInputError, MemoryStore
 from memory_plugin.adapters.anthropic import memory_of, with_memory
 from memory_plugin.testing.wire import WireServer
-from tests.adapters.talk import FACT, a_store, an_async_store, remembered
+from tests.adapters.talk import FACT, a_store, an_async_store, counted_searches, remembered
 
 QUESTION = "What is Alice allergic to?"
 SAID = f"I was given this memory: {FACT}"
@@ -190,9 +190,7 @@ def test_a_tool_runner(
     client: Anthropic, store: MemoryStore, wire: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK's own agent loop: one search, the same bytes in both rounds, and only words are remembered."""
-    searches = []
-    real = MemoryStore.search
-    monkeypatch.setattr(MemoryStore, "search", lambda *args, **kwargs: searches.append(1) or real(*args, **kwargs))
+    searches = counted_searches(monkeypatch)
 
     @beta_tool
     def look_up() -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from memory_plugin import ConfigurationError, IndexUnavailableError, InvalidInputError, MemoryPluginError, MemoryStore
 from memory_plugin.adapters.openai import memory_of, with_memory
 from memory_plugin.testing.wire import WireServer
-from tests.adapters.talk import FACT, a_store, an_async_store, remembered
+from tests.adapters.talk import FACT, a_store, an_async_store, counted_searches, remembered
 
 QUESTION = "What is Alice allergic to?"
 SAID = f"I was given this memory: {FACT}"
@@ -251,9 +251,7 @@ def test_a_turn_with_tools(
     client: OpenAI, store: MemoryStore, wire: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One search, the same bytes in both rounds, and only words are remembered."""
-    searches = []
-    real = MemoryStore.search
-    monkeypatch.setattr(MemoryStore, "search", lambda *args, **kwargs: searches.append(1) or real(*args, **kwargs))
+    searches = counted_searches(monkeypatch)
     tools: Any = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
     messages: Any = [user("Please look_up what Alice is allergic to.")]
     message = client.chat.completions.create(model="m", messages=messages, tools=tools).choices[0].message
@@ -338,10 +336,11 @@ def test_a_stream_that_breaks_off_leaves_nothing(
 
 def test_a_stream_that_is_left_is_remembered_with_the_next_answer(client: OpenAI, store: MemoryStore) -> None:
     question = "Alice wants a cake. Is she allergic?"
-    with client.chat.completions.create(model="m", messages=[user(question)], stream=True) as stream:  # type: ignore[list-item]
+    messages: Any = [user(question)]
+    with client.chat.completions.create(model="m", messages=messages, stream=True) as stream:
         next(stream)
     assert remembered(store, ALICE) == []
-    messages: Any = [user(question), {"role": "assistant", "content": "I was"}, user()]
+    messages = [user(question), {"role": "assistant", "content": "I was"}, user()]
     client.chat.completions.create(model="m", messages=messages)
     said = remembered(store, ALICE)
     assert ("user", question) in said
