@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -221,6 +222,10 @@ class AsyncMemoryStore(AsyncUpkeep):
     async def get(self, id: PointId, namespace: ids.NamespaceLike) -> Record:
         """See ``MemoryStore.get``."""
         return await (await self._verbs()).get(id, namespace)
+
+    async def get_sources(self, sources: Sequence[str], namespace: ids.NamespaceLike) -> dict[str, tuple[Record, ...]]:
+        """See ``MemoryStore.get_sources``."""
+        return await (await self._verbs()).get_sources(sources, namespace)
 
     async def list(
         self,

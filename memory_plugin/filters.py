@@ -1,21 +1,37 @@
 """The filter algebra: how users build one, what it means on a record, and its blind form.  Pure.
 
 A filter names metadata fields; ``$role``, ``$name``, ``$source`` and ``$kind`` are the record's own.
-Fields that a store declares ``filterable`` are compared inside Qdrant, by keyed tags of their values;
+Fields that a store declares ``filterable`` are compared inside Qdrant, by keyed tags of their values, and so are the
+kinds "value" and "image";
 the others, ranges, and the hours of a time range are compared after opening.  The answer is the same;
 the second way opens more candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
+from typing import get_args
 
 from memory_plugin.conditions import OWN_FIELDS
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.ids import day, moment, utf8
-from memory_plugin.types import And, AnyOf, Filter, HasKey, HasVector, Json, Not, Or, Range, Record, Scalar, TimeRange
+from memory_plugin.types import (
+    And,
+    AnyOf,
+    Filter,
+    HasKey,
+    HasVector,
+    Json,
+    Kind,
+    Not,
+    Or,
+    Range,
+    Record,
+    Scalar,
+    TimeRange,
+)
 
 MAX_DEPTH = 24
 MAX_FIELD_BYTES = 256 * 1024
@@ -216,12 +232,14 @@ class Blinder:
         key: The payload key of a declared field.
         tag: The tag of a value (as ``scalar_key``) of a field.
         day: Payload key of the day number, or None where days are sealed.
+        marks: What tells a kind of record, of those that show; the others look alike.
     """
 
     declared: Collection[str]
     key: Callable[[str], str]
     tag: Callable[[str, str], str]
     day: str | None
+    marks: Mapping[str, Filter] = field(default_factory=dict)
 
     def blind(self, filter_: Filter, *, widen: bool = True) -> Blind:
         """The filter in tags and day numbers.
@@ -233,6 +251,8 @@ class Blinder:
             case AnyOf(field, values) if field in self.declared:
                 tags = tuple(self.tag(field, scalar_key(value)) for value in values)
                 return Blind(AnyOf(self.key(field), tags), exact=True)
+            case AnyOf("$kind", values):
+                return self._kinds(values, widen=widen)
             case TimeRange(since, until) if self.day is not None:
                 return self._days(self.day, since, until, widen=widen)
             case And(filters):
@@ -246,6 +266,15 @@ class Blinder:
                 return Blind(Not(part.filter), exact=part.exact)
             case _:
                 return Blind(ALWAYS if widen else NEVER, exact=False)
+
+    def _kinds(self, values: Collection[Scalar], *, widen: bool) -> Blind:
+        parts = [mark for kind, mark in self.marks.items() if kind in values]
+        alike = [kind for kind in get_args(Kind) if kind not in self.marks]
+        wanted = [kind for kind in alike if kind in values]
+        exact = len(wanted) in (0, len(alike))
+        if wanted and (exact or widen):
+            parts.append(And(tuple(map(Not, self.marks.values()))))
+        return Blind(Or(tuple(parts)), exact)
 
     @staticmethod
     def _days(key: str, since: datetime | None, until: datetime | None, *, widen: bool) -> Blind:

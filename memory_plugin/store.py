@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -323,6 +324,25 @@ class MemoryStore(Upkeep):
             MemoryNotFoundError: None of that id in that namespace.
         """
         return run(self._verbs.get(id, namespace))
+
+    def get_sources(self, sources: Sequence[str], namespace: ids.NamespaceLike) -> dict[str, tuple[Record, ...]]:
+        """What is kept under the names that documents and messages were given; those that are not there are left out.
+
+        One request, whatever the size of the store.  Of a document that is being replaced: all of the old one, or all
+        of the new one.
+
+        Args:
+            sources: Names: a ``Document``'s ``source``, a ``Message``'s ``id``.
+            namespace: Where exactly: not in those below it.
+
+        Returns:
+            By name: its chunks in order, its value last.
+
+        Raises:
+            InvalidInputError: The names are no list of texts.
+            SealError: A stored payload was tampered with, or its key is gone.
+        """
+        return run(self._verbs.get_sources(sources, namespace))
 
     def list(
         self,

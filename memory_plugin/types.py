@@ -36,6 +36,8 @@ from memory_plugin.vectors import Vector as Vector
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Metadata: TypeAlias = Mapping[str, Json]
+Kind: TypeAlias = Literal["document", "message", "image", "value"]
+"""What a record is: a chunk of a document, a message or part of one, a picture, or the JSON kept beside a text."""
 PointId: TypeAlias = str
 """A UUID in its canonical 36 character form."""
 Namespace: TypeAlias = tuple[str, ...]
@@ -62,6 +64,8 @@ class Document:
             has to lie in the space of that embedder: nothing can check that.
         local_only: Whether no model outside this machine may ever see it.  A managed embedder or reranker is not
             given its text, which is then found by its words and by the local stages.
+        value: JSON kept with the text, whole and sealed, in a record of its own that no search finds; see ``Record``.
+            With one, the text may be "".  Another value is another revision, as another text is.
     """
 
     text: str
@@ -72,6 +76,7 @@ class Document:
     modified: datetime | None = None
     vector: Numbers | None = None
     local_only: bool = False
+    value: Json = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Message:
         id: Its identity inside the namespace; adding another content under it replaces the first.
         metadata: JSON values under string keys; sealed with the text.
         local_only: See ``Document``.
+        value: See ``Document``.
     """
 
     role: str
@@ -95,6 +101,7 @@ class Message:
     id: str | None = None
     metadata: Metadata = field(default_factory=dict)
     local_only: bool = False
+    value: Json = field(default=None, repr=False)
 
 
 # ── the add arrow ─────────────────────────────────────────────────────────────────────────────────
@@ -206,34 +213,35 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One chunk as it was remembered: what a sealed payload holds.
+    """One chunk as it was remembered, or the value of a document: what a sealed payload holds.
 
     Args:
         id: The point.
         namespace: Who it belongs to.
-        text: The chunk; of an image its caption, "" where it has none.
+        text: The chunk; of an image its caption, "" where it has none; of a value its canonical JSON.
         context: Heading path, or speaker and day, as embedded before the text ("" for none).
         source: What the document is called, or None.
-        kind: "document", "message" or "image".
+        kind: "document", "message", "image" or "value".
         role: Of a message.
         name: The speaker of a message.
         time: When it was said or written.
         metadata: As given.
         start: Offset of the chunk in its document.
         end: Offset past its end.
-        index: Position among the document's chunks, from 0.
-        chunks: How many chunks the document has.
+        index: Position among the document's chunks, from 0; a value comes after all of them.
+        chunks: How many chunks the document has, its value counted.
         document: The document's keyed identity; equal for all its chunks.
         local_only: Whether no model outside this machine may see it.
         media_type: Of an image: "image/png", "image/jpeg", "image/webp", "image/gif".
         sha256: Of an image's file, in hex; the file itself is not kept.
+        value: Of a value: the JSON that was given.  None for the other kinds.
     """
 
     id: PointId
     namespace: Namespace
     text: str
     time: datetime
-    kind: Literal["document", "message", "image"] = "document"
+    kind: Kind = "document"
     context: str = ""
     source: str | None = None
     role: str | None = None
@@ -247,6 +255,7 @@ class Record:
     local_only: bool = False
     media_type: str | None = None
     sha256: str | None = None
+    value: Json = field(default=None, repr=False)
 
     @property
     def passage(self) -> str:
@@ -366,7 +375,7 @@ class Added:
     Args:
         ids: The points of everything given, in order, those that were there already included.
         documents: Documents and messages given.
-        written: Chunks that were embedded and written now.
+        written: Chunks and values that were written now.
         unchanged: Documents that were there already, byte for byte.
         replaced: Documents that replaced an older text under the same source.
         billed_tokens: Tokens that vendors charged for; 0 for models on this machine.

@@ -28,7 +28,7 @@ class Upkeep:
         namespace: ids.NamespaceLike,
         ids: PointId | Sequence[PointId] | None = None,
         *,
-        source: str | None = None,
+        source: str | Sequence[str] | None = None,
         filter: Filter | None = None,
         everything: bool = False,
     ) -> int:
@@ -37,7 +37,7 @@ class Upkeep:
         Args:
             namespace: Whose.
             ids: These.
-            source: Or the document of that name.
+            source: Or the document of that name, or those of several: of this namespace, not of those below it.
             filter: Or those that satisfy a filter.
             everything: Or all of the namespace and those below it.
 
@@ -185,7 +185,7 @@ class AsyncUpkeep:
         namespace: ids.NamespaceLike,
         ids: PointId | Sequence[PointId] | None = None,
         *,
-        source: str | None = None,
+        source: str | Sequence[str] | None = None,
         filter: Filter | None = None,
         everything: bool = False,
     ) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.encode import encode
 from memory_plugin.engine.entries import Entry
 from memory_plugin.engine.payload import DOCUMENT, RECORD, REVISION, STAGED, SUBJECT, open_record
-from memory_plugin.engine.sealing import Cut, Work, by_document, finish, point_ids, seal
+from memory_plugin.engine.sealing import Cut, Work, by_document, finish, lengths, point_ids, seal
 from memory_plugin.engine.spaces import fitting, follow, lacking
 from memory_plugin.engine.usage import Bill
 from memory_plugin.errors import InvalidInputError
@@ -108,7 +108,7 @@ def _require_one_vector(engine: Engine, entry: Entry) -> None:
     model = engine.active
     if entry.whole:
         entry.chunks(engine.private_pieces, engine.clock(), max_tokens=engine.settings.chunk_tokens)
-    elif not getattr(model.embedder, "embeds", True):
+    elif entry.text and not getattr(model.embedder, "embeds", True):
         raise InvalidInputError(
             f"this store takes vectors that are given ({model.name}) and makes none: add each text with its own, "
             "Document(text, vector=…) or add(text, namespace, vector=…); nothing was written"
@@ -121,11 +121,11 @@ async def _batches(engine: Engine, works: Sequence[Work]) -> AsyncIterator[list[
     size = 0
     for work in works:
         cut = await engine.io.call(_cut, engine, work)
-        if len(cut.chunks) > engine.settings.staging:
+        if _staged(engine, cut):
             yield [cut]
             continue
         batch.append(cut)
-        size += len(cut.chunks)
+        size += cut.total
         if size >= engine.settings.batch:
             yield batch
             batch, size = [], 0
@@ -137,14 +137,20 @@ def _cut(engine: Engine, work: Work) -> Cut:
     now = engine.clock()
     pieces = engine.private_pieces if work.entry.local_only or work.entry.whole else engine.pieces
     chunks = work.entry.chunks(pieces, now, max_tokens=engine.settings.chunk_tokens)
-    return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks))
+    value = work.entry.value is not None
+    return Cut(work, chunks, work.entry.time or work.entry.modified or now, len(chunks) + value, value)
+
+
+def _staged(engine: Engine, cut: Cut) -> bool:
+    """Whether it is too long for one upsert."""
+    return len(cut.chunks) > engine.settings.staging
 
 
 async def _write(
     engine: Engine, sealer: Sealer, namespace: Namespace, batch: list[Cut], bill: Bill
 ) -> dict[str, list[PointId]]:
     """Embed, seal and upsert a batch; the points of each document."""
-    if len(batch[0].chunks) > engine.settings.staging:
+    if _staged(engine, batch[0]):
         return await _write_staged(engine, sealer, namespace, batch[0], bill)
     encoded = await encode(engine, batch)
     bill.add(encoded.parts)
@@ -160,7 +166,7 @@ async def _write_staged(
     """Write a long document out of sight, then show it in one step."""
     work = cut.work
     staged = And((AnyOf(SUBJECT, (STAGED,)), AnyOf(DOCUMENT, (work.document,)), AnyOf(REVISION, (work.revision,))))
-    lengths: list[int] = []
+    sizes: list[int] = []
     ids = point_ids(sealer, work, cut.total)
     async with engine.staging:
         found = (await existing(engine, sealer, [work.document])).get(work.document, NOTHING)
@@ -168,30 +174,40 @@ async def _write_staged(
             return {work.document: ids}
         # What can be seen of this revision stays as it is, whatever happens to the rest.
         seen = set(found.revisions.get(work.revision, ()))
-        hidden_chunks = [chunk for chunk, point in zip(cut.chunks, ids, strict=True) if point not in seen]
+        hidden = replace(
+            cut,
+            chunks=[chunk for chunk in cut.chunks if ids[chunk.index] not in seen],
+            value=cut.value and ids[-1] not in seen,
+        )
         when = cut.time if work.entry.time is not None or not seen else await _time_of(engine, sealer, min(seen))
         spaces = {model.space for model in (engine.active, engine.other) if model is not None}
         try:
-            for start in range(0, len(hidden_chunks), engine.settings.batch):
-                chunks = hidden_chunks[start : start + engine.settings.batch]
-                part = Cut(work, chunks, when, cut.total)
+            for part in _parts(hidden, engine.settings.batch, when):
                 encoded = await encode(engine, [part])
                 bill.add(encoded.parts)
                 drafts = await engine.io.call(seal, engine, sealer, namespace, [part], encoded)
-                lengths += [draft.terms.total() for draft in drafts]
-                head = (await head_of(engine, sealer)).grown(lengths)
+                sizes += lengths(drafts)
+                head = (await head_of(engine, sealer)).grown(sizes)
                 points = await engine.io.call(finish, engine, sealer, drafts, head)
                 spaces &= encoded.spaces
                 await follow(engine)
                 fits = [fitting(engine, point) for point in points]
-                hidden = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
-                await engine.io.uninterrupted(engine.index.upsert(engine.io, hidden))
-            await engine.io.uninterrupted(show(engine, sealer, work, staged, lengths))
+                unseen = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
+                await engine.io.uninterrupted(engine.index.upsert(engine.io, unseen))
+            await engine.io.uninterrupted(show(engine, sealer, work, staged, sizes))
         except BaseException:
             await engine.io.uninterrupted(engine.index.delete(engine.io, staged))
             raise
         await heal(engine, sealer, [work.document], spaces)
     return {work.document: ids}
+
+
+def _parts(cut: Cut, size: int, when: datetime) -> Iterator[Cut]:
+    """The passages some at a time; the value with the last of them."""
+    starts = range(0, max(len(cut.chunks), int(cut.value)), size)
+    for start in starts:
+        last = start == starts[-1]
+        yield replace(cut, chunks=cut.chunks[start : start + size], time=when, value=cut.value and last)
 
 
 async def _time_of(engine: Engine, sealer: Sealer, point: PointId) -> datetime:

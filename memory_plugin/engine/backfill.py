@@ -142,8 +142,8 @@ async def fill(
     async for page in pages(engine, todo if where is None else And((where, todo)), payload=keys, size=batch):
         opened = await open_page(engine, page, done.unreadable)
         items = visible(opened, model)
-        items = [item for item in items if (item.record.kind == "image") == images]
-        hidden = "it is local only, or an image, and the mark that says so is gone"
+        items = [item for item in items if item.record.kind != "value" and (item.record.kind == "image") == images]
+        hidden = "it is local only, or an image, or a value, and the mark that says so is gone"
         done.unreadable.update((item.point.id, hidden) for item in opened if item not in items)
         if items:
             made = await make(engine, model, items)

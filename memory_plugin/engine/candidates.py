@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from memory_plugin.engine import sealed_vectors
 from memory_plugin.engine.core import Engine, Model, Stopwatch
-from memory_plugin.engine.payload import RECORD, SUBJECT, TOKENS, open_record, require_inside
+from memory_plugin.engine.payload import RECORD, SUBJECT, TOKENS, open_record, require_inside, require_passage
 from memory_plugin.engine.rank import DENSE, FUSED, LEARNED, LEXICAL, Opened, freshness
 from memory_plugin.engine.request import Request
 from memory_plugin.engine.sealing import learned, sparse_vector
@@ -207,6 +207,7 @@ def _open_all(
         sealer = owners[candidate.subject]
         record = open_record(sealer, candidate.id, payload)  # type: ignore[arg-type]
         require_inside(record, asked.namespaces)
+        require_passage(record)
         if asked.filter is not None and not matches(asked.filter, record):
             continue
         tokens = None

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.payload import CHUNKS, DOCUMENT, HEAD, INTENT, RECORD, REVISION, STAGED, SUBJECT, Head
-from memory_plugin.engine.sealing import Cut, Draft, Work, finish, sealed_anew
+from memory_plugin.engine.sealing import Cut, Draft, Work, finish, lengths, sealed_anew
 from memory_plugin.engine.spaces import fitting, follow
 from memory_plugin.errors import DecryptionError, UnknownKeyError
 from memory_plugin.protocols import Sealer
@@ -72,7 +72,7 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
         drafts = await _under_its_key(engine, sealer, drafts)
         found = await existing(engine, sealer, [cut.work.document for cut in cuts])
         replacing = [cut.work for cut in cuts if found.get(cut.work.document, NOTHING).others(cut.work.revision)]
-        grown = (await head(engine, sealer)).grown([draft.terms.total() for draft in drafts])
+        grown = (await head(engine, sealer)).grown(lengths(drafts))
         points = await engine.io.call(finish, engine, sealer, drafts, grown)
         intents = [intent(sealer, work) for work in replacing]
         points = [fitting(engine, point) for point in points]
@@ -83,11 +83,11 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
         engine.drop_vectors(sealer.subject)
 
 
-async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, lengths: list[int]) -> None:
+async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, sizes: list[int]) -> None:
     """Let a staged document be seen, and take away what it replaces."""
     async with engine.writing:
         await _current(engine, sealer)
-        grown = (await head(engine, sealer)).grown(lengths)
+        grown = (await head(engine, sealer)).grown(sizes)
         pending = intent(sealer, work)
         await engine.index.upsert(engine.io, [pending, head_point(sealer, grown)])
         engine.heads[sealer.subject] = grown

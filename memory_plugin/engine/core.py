@@ -17,7 +17,7 @@ from memory_plugin import registry
 from memory_plugin.chunk import Pieces
 from memory_plugin.crypto.sealer import sealer as sealer_of
 from memory_plugin.crypto.terms import subject_tag
-from memory_plugin.engine.payload import DAY, PREFIXES, SUBJECT, Head, namespace_tag
+from memory_plugin.engine.payload import DAY, MARKS, PREFIXES, SUBJECT, Head, namespace_tag
 from memory_plugin.errors import EmbeddingError, KeyServiceError, translate
 from memory_plugin.filters import Blind, Blinder
 from memory_plugin.flow import IO
@@ -202,6 +202,7 @@ class Engine:
             key=self.field_key,
             tag=lambda name, value: sealer.tag("field", name, value),
             day=DAY if self.settings.time_index == "day" else None,
+            marks=MARKS,
         )
         blind = blinder.blind(filter_)
         return Blind(And((scope, blind.filter)), exact=blind.exact)

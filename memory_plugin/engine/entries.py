@@ -43,7 +43,7 @@ class Entry:
 
     Args:
         kind: "document", "message" or "image".
-        text: Valid UTF-8 and not empty, but for an image without a caption.
+        text: Valid UTF-8 and not empty, but for an image without a caption, and where there is a value.
         source: Its name inside the namespace, or None: then its content is its identity.
         time: As given, in UTC, or None.
         metadata: Plain JSON.
@@ -54,6 +54,7 @@ class Entry:
         local_only: Whether no model outside this machine may see it.
         vector: Made elsewhere, of unit length: its float32 numbers, little-endian; or None.
         image: Of an image.
+        value: Canonical JSON, or None.
     """
 
     kind: Literal["document", "message", "image"]
@@ -68,6 +69,7 @@ class Entry:
     local_only: bool = False
     vector: bytes | None = field(default=None, repr=False)
     image: Image | None = None
+    value: bytes | None = field(default=None, repr=False)
 
     def identity(self) -> tuple[str, str]:
         """What makes it the same document when it is added again."""
@@ -76,7 +78,8 @@ class Entry:
         when = self.time.timestamp() if self.time else None
         if self.image is not None:
             return "content", ids.canonical([self.kind, when, self.image.sha256]).decode()
-        return "content", ids.canonical([self.kind, self.role, self.name, when, self.text]).decode()
+        content: list[Json] = [self.kind, self.role, self.name, when, self.text]
+        return "content", ids.canonical(content + self._value()).decode()
 
     def revision(self, chunk_tokens: int) -> str:
         """What makes it an unchanged one."""
@@ -85,7 +88,11 @@ class Entry:
         # Without the first, what a managed model made of the text would stay.
         content += [self.local_only, hashlib.sha256(self.vector).hexdigest() if self.vector is not None else None]
         content.append(self.image.sha256 if self.image is not None else None)
-        return ids.canonical(content).decode()
+        return ids.canonical(content + self._value()).decode()
+
+    def _value(self) -> list[Json]:
+        # Nothing where there is none: what was added before there were values stays what it was.
+        return [] if self.value is None else [hashlib.sha256(self.value).hexdigest()]
 
     def chunks(self, pieces: Pieces, now: datetime, *, max_tokens: int) -> list[Chunk]:
         """The passages to embed.
@@ -93,6 +100,8 @@ class Entry:
         Raises:
             InvalidInputError: It is to be one passage, and is too long for that.
         """
+        if not self.text and not self.whole:
+            return []
         if self.kind == "message":
             context = message_context(self.name, self.role or "", self.time or now)
             chunks = chunk_message(self.text, context, pieces, max_tokens=max_tokens)
@@ -106,7 +115,7 @@ class Entry:
                 f"{what} is one passage, of at most {max_tokens} word pieces, and this one needs {len(chunks)}: "
                 "shorten it" + ("" if self.image is not None else ", or give each part its own vector")
             )
-        return chunks or [Chunk("", 0, 0, 0)]
+        return chunks if chunks or not self.whole else [Chunk("", 0, 0, 0)]
 
     @property
     def whole(self) -> bool:
@@ -197,10 +206,12 @@ def _entry(item: Item, how: _How) -> Entry:
             raise InvalidInputError(
                 f"add takes text, a Document, a Message or a chat message mapping, not {type(item).__name__}"
             )
-    _require_text(text, how.settings.max_text_bytes)
+    value = _value(item.value, how.settings.max_text_bytes)
+    vector = _vector(item, how)
+    seen = _require_text(text, how.settings.max_text_bytes, alone=value is None or vector is not None)
     return Entry(
         kind="message" if kind == "message" else "document",
-        text=text,
+        text=text if seen else "",
         source=source_of(own_source if own_source is not None else how.source),
         time=ids.moment(item.time if item.time is not None else how.time),
         metadata={**how.shared, **ids.metadata(item.metadata)},
@@ -209,7 +220,8 @@ def _entry(item: Item, how: _How) -> Entry:
         markdown=markdown,
         modified=ids.moment(item.modified, "modified") if isinstance(item, Document) else None,
         local_only=flag(item.local_only, "local_only") or how.local_only,
-        vector=_vector(item, how),
+        vector=vector,
+        value=value,
     )
 
 
@@ -282,7 +294,42 @@ def message_of(item: Mapping[str, object]) -> Message:
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
-def _require_text(text: object, limit: int) -> None:
+def _require_text(text: object, limit: int, *, alone: bool) -> bool:
+    """Whether there is a text; ``alone``: there has to be one."""
     ids.utf8(text, "the text", limit=limit)
-    if isinstance(text, str) and not ids.visible(text):
+    seen = isinstance(text, str) and ids.visible(text)
+    if alone and not seen:
         raise InvalidInputError("the text is empty: there is nothing to remember")
+    return seen
+
+
+MAX_VALUE_DEPTH = 100
+"""How deep a value may be nested: whoever reads it has to be able to."""
+
+
+def _value(value: Json, limit: int) -> bytes | None:
+    """A value as canonical JSON.
+
+    Raises:
+        InvalidInputError: It is no JSON, too long, or nested too deep.
+    """
+    if value is None:
+        return None
+    try:
+        data = ids.canonical(value)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"the value cannot be kept: {error}") from error
+    if len(data) > limit:
+        raise InvalidInputError(f"the value is {len(data):,} bytes long as JSON; at most {limit:,} are accepted")
+    if _depth(value) > MAX_VALUE_DEPTH:
+        raise InvalidInputError(f"the value is nested more than {MAX_VALUE_DEPTH} deep")
+    return data
+
+
+def _depth(value: object) -> int:
+    """How many lists and dictionaries are inside each other."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list | tuple)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth

@@ -21,6 +21,7 @@ from memory_plugin.engine.payload import (
     open_record,
     require_inside,
 )
+from memory_plugin.engine.sources import names_of, tags_of
 from memory_plugin.errors import (
     DecryptionError,
     InvalidInputError,
@@ -236,7 +237,7 @@ async def delete(
     namespace: Namespace,
     *,
     points: Iterable[PointId] | None,
-    source: str | None,
+    source: str | Sequence[str] | None,
     filter_: Filter | None,
     everything: bool,
 ) -> int:
@@ -251,16 +252,15 @@ async def delete(
         raise InvalidInputError("delete needs exactly one of: ids, source=, filter=, everything=True")
     if points is not None and not (isinstance(points, Iterable) and all(isinstance(point, str) for point in points)):
         raise InvalidInputError(f"ids is the id of a memory, or a list of several, not {points!r:.80}")
-    if source is not None:
-        ids.utf8(source, "source", limit=ids.MAX_SOURCE_BYTES)
+    names = names_of([source] if isinstance(source, str) else source) if source is not None else ()
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return 0
     if points is not None:
         work = _delete_points(engine, sealer, namespace, points)
     elif source is not None:
-        tag = sealer.tag("document", *namespace, "source", source)
-        where = Blind(And((engine.scope(sealer, namespace), AnyOf(DOCUMENT, (tag,)))), exact=True)
+        tags = await engine.io.call(tags_of, sealer, namespace, names)
+        where = Blind(And((engine.scope(sealer, namespace), AnyOf(DOCUMENT, tuple(tags)))), exact=True)
         work = _delete_where(engine, sealer, namespace, where, None)
     else:
         work = _delete_where(engine, sealer, namespace, engine.within(sealer, namespace, filter_), filter_)

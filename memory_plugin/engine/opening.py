@@ -12,7 +12,7 @@ from memory_plugin.engine.canaries import make as make_canaries
 from memory_plugin.engine.canaries import require_unmoved
 from memory_plugin.engine.commit import recover
 from memory_plugin.engine.core import STORE, Engine, Model, field_key, sparse_name, subject_keys
-from memory_plugin.engine.payload import DAY, KEYWORDS, SUBJECT
+from memory_plugin.engine.payload import DAY, IMAGE, KEYWORDS, SUBJECT, VALUE
 from memory_plugin.engine.proof import proved, proven
 from memory_plugin.engine.spaces import command_line_place, models_of
 from memory_plugin.engine.transitions import finish_dropping
@@ -186,7 +186,7 @@ async def _create(io: IO, parts: Parts, manifest: Manifest, settings: Settings, 
         sparse=[sparse_name(manifest.lexical)],
         weighted=[model.weighted] if shown and model.weighted is not None else [],
         keywords=[*KEYWORDS, *(field_key(sealer, name) for name in settings.filterable)],
-        integers=[DAY] if settings.time_index == "day" else [],
+        integers=[IMAGE, VALUE, *([DAY] if settings.time_index == "day" else [])],
         tenant=SUBJECT,
         quantization=settings.quantization,
     )

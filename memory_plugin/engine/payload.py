@@ -15,6 +15,7 @@ m     sealed token vectors (absent without late interaction)
 v_…   sealed dense vector of a space (only in a store whose vectors are sealed)
 l     1 where no model outside this machine may see the text; else absent
 i     1 where it is an image, of which only its own model can make a vector; else absent
+j     1 where it is the value of a document: JSON, of which no model makes anything; else absent
 ====  ============================================================================
 """
 
@@ -25,10 +26,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from memory_plugin.errors import DecryptionError
+from memory_plugin.errors import DecryptionError, InvalidInputError
 from memory_plugin.ids import canonical, microseconds
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import AnyOf, Json, Namespace, Not, PointId, Record
+from memory_plugin.types import AnyOf, Filter, Json, Namespace, Not, PointId, Record
 
 SUBJECT = "t"
 PREFIXES = "p"
@@ -40,6 +41,7 @@ RECORD = "e"
 TOKENS = "m"
 LOCAL_ONLY = "l"
 IMAGE = "i"
+VALUE = "j"
 
 STAGED = "staged"
 INTENT = "intent"
@@ -48,6 +50,9 @@ HEAD = "head"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 KEYWORDS = (SUBJECT, PREFIXES, DOCUMENT)
+
+MARKS: Mapping[str, Filter] = {"image": AnyOf(IMAGE, (1,)), "value": AnyOf(VALUE, (1,))}
+"""Kinds of records that show; documents and messages are those without a mark, and look alike."""
 
 OURS = Not(AnyOf(SUBJECT, (HEAD, INTENT, STAGED)))
 """Every memory: all points but those that the engine keeps for itself, or has not shown yet."""
@@ -71,7 +76,11 @@ def encode(record: Record) -> bytes:
         "media": record.media_type,
         "sha": record.sha256,
     }
-    return canonical({key: value for key, value in full.items() if value not in (None, "", {})})
+    told: dict[str, Json] = {key: value for key, value in full.items() if value not in (None, "", {})}
+    if record.kind == "value":
+        told["value"] = record.value  # also one that is empty, or false
+        del told["text"]  # the same again
+    return canonical(told)
 
 
 def decode(point: PointId, data: bytes) -> Record:
@@ -83,10 +92,11 @@ def decode(point: PointId, data: bytes) -> Record:
     try:
         found = json.loads(data)
         start, end, index, chunks = found["at"]
+        of_value = found["kind"] == "value"
         return Record(
             id=point,
             namespace=tuple(found["ns"]),
-            text=found.get("text", ""),
+            text=canonical(found["value"]).decode() if of_value else found.get("text", ""),
             time=_EPOCH + timedelta(microseconds=found["time"]),
             kind=found["kind"],
             context=found.get("context", ""),
@@ -102,8 +112,9 @@ def decode(point: PointId, data: bytes) -> Record:
             local_only=found.get("local", False),
             media_type=found.get("media"),
             sha256=found.get("sha"),
+            value=found["value"] if of_value else None,
         )
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (InvalidInputError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecryptionError(f"the record of point {point} has an unknown form") from error
 
 
@@ -124,6 +135,16 @@ def require_inside(record: Record, namespaces: Sequence[Namespace]) -> None:
     """
     if not any(record.namespace[: len(one)] == one for one in namespaces):
         raise DecryptionError(f"point {record.id} was found in a namespace that it does not belong to")
+
+
+def require_passage(record: Record) -> None:
+    """Refuse a value that a search has found: it was written without vectors.
+
+    Raises:
+        DecryptionError: Somebody gave it one.
+    """
+    if record.kind == "value":
+        raise DecryptionError(f"point {record.id} is a value and has no vectors, but was found by one")
 
 
 VECTOR = "v_"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from memory_plugin.engine.payload import (
     REVISION,
     SUBJECT,
     TOKENS,
+    VALUE,
     VECTOR,
     Head,
     encode,
@@ -39,6 +41,7 @@ from memory_plugin.types import (
     Chunk,
     Embeddings,
     Json,
+    Kind,
     Matrix,
     Namespace,
     Point,
@@ -61,25 +64,44 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A document in passages, or some of them."""
+    """A document in passages, or some of them.
+
+    Args:
+        work: The document.
+        chunks: The passages.
+        time: When it is from.
+        total: How many points the whole document has.
+        value: Whether its value is one of these, after the passages.
+    """
 
     work: Work
     chunks: list[Chunk]
     time: datetime
     total: int
+    value: bool = False
 
 
-def point_ids(sealer: Sealer, work: Work, chunks: int) -> list[PointId]:
-    """The points of a document that has so many chunks."""
-    return [sealer.point_id(work.document, work.revision, str(index)) for index in range(chunks)]
+def point_ids(sealer: Sealer, work: Work, total: int) -> list[PointId]:
+    """The points of a document that has so many; that of its value is the last."""
+    return [sealer.point_id(work.document, work.revision, str(index)) for index in range(total)]
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A point but for its lexical vector, which needs the average length of the subject's passages."""
+    """A point but for its lexical vector, which needs the average length of the subject's passages.
+
+    Args:
+        point: With its other vectors.
+        terms: Of a passage; None for a value, which is no passage and is not counted as one.
+    """
 
     point: Point
-    terms: Counter[str]
+    terms: Counter[str] | None
+
+
+def lengths(drafts: Iterable[Draft]) -> list[int]:
+    """How many lexical terms the passages have."""
+    return [draft.terms.total() for draft in drafts if draft.terms is not None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +150,9 @@ def seal(engine: Engine, sealer: Sealer, namespace: Namespace, cuts: Sequence[Cu
             point = Point(point_id, payload, vectors)
             drafts.append(Draft(point, Counter(terms(chunk.passage, engine.settings.language))))
             place += 1
+        if cut.value:
+            payload, point_id = _payload(engine, sealer, namespace, cut, None, None)
+            drafts.append(Draft(Point(point_id, payload), None))
     return drafts
 
 
@@ -160,16 +185,22 @@ def placed(
 
 
 def _payload(
-    engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut, chunk: Chunk, tokens: TokenVectors | None
+    engine: Engine, sealer: Sealer, namespace: Namespace, cut: Cut, chunk: Chunk | None, tokens: TokenVectors | None
 ) -> tuple[dict[str, Json], PointId]:
+    """The payload of a passage, or, without one, of the document's value."""
     entry, work = cut.work.entry, cut.work
+    value = None
+    kind: Kind = entry.kind
+    if chunk is None:
+        assert entry.value is not None
+        chunk, value, kind = Chunk(entry.value.decode(), 0, 0, cut.total - 1), json.loads(entry.value), "value"
     point_id = sealer.point_id(work.document, work.revision, str(chunk.index))
     record = Record(
         id=point_id,
         namespace=namespace,
         text=chunk.text,
         time=cut.time,
-        kind=entry.kind,
+        kind=kind,
         context=chunk.context,
         source=entry.source,
         role=entry.role,
@@ -183,6 +214,7 @@ def _payload(
         local_only=entry.local_only,
         media_type=entry.image.media_type if entry.image is not None else None,
         sha256=entry.image.sha256 if entry.image is not None else None,
+        value=value,
     )
     payload = {**tags(engine, sealer, record, work.revision), RECORD: sealer.seal(point_id, "record", encode(record))}
     if tokens is not None and engine.late is not None:
@@ -220,6 +252,8 @@ def tags(engine: Engine, sealer: Sealer, record: Record, revision: str) -> dict[
         shown[LOCAL_ONLY] = 1
     if record.kind == "image":
         shown[IMAGE] = 1
+    if record.kind == "value":
+        shown[VALUE] = 1
     if len(namespace) > 1:
         shown[PREFIXES] = [namespace_tag(sealer, namespace[:size]) for size in range(2, len(namespace) + 1)]
     if engine.settings.time_index == "day":
@@ -235,7 +269,7 @@ def finish(engine: Engine, sealer: Sealer, drafts: Sequence[Draft], head: Head) 
     """The drafts with their lexical vectors."""
     points = []
     for draft in drafts:
-        weights = bm25_weights(draft.terms, head.average_length)
+        weights = bm25_weights(draft.terms, head.average_length) if draft.terms is not None else None
         vectors = {**draft.point.vectors}
         if weights:
             vectors[engine.sparse] = sparse_vector(sealer, list(weights), list(weights.values()))

@@ -13,13 +13,13 @@ import numpy as np
 
 from memory_plugin.engine.candidates import Scope, gather, scopes_of
 from memory_plugin.engine.core import Engine, Model, Stopwatch, scroll
-from memory_plugin.engine.payload import DOCUMENT, RECORD, SUBJECT, open_record
+from memory_plugin.engine.payload import DOCUMENT, MARKS, RECORD, SUBJECT, open_record
 from memory_plugin.engine.rank import Opened, cross_encode, late_interaction
 from memory_plugin.engine.request import Request
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.fuse import Distinct
 from memory_plugin.network import leaves_machine
-from memory_plugin.types import And, AnyOf, Embeddings, Hit, Record, Results
+from memory_plugin.types import And, AnyOf, Embeddings, Hit, Not, Record, Results
 from memory_plugin.vectors import unit
 
 MAX_CANDIDATES = 1000
@@ -142,7 +142,7 @@ async def _with_neighbours(engine: Engine, asked: Request, scopes: Sequence[Scop
     if not tags:
         return hits
     chunks: dict[tuple[str, int], Record] = {}
-    where = And((AnyOf(SUBJECT, tuple(owners)), AnyOf(DOCUMENT, tags)))
+    where = And((AnyOf(SUBJECT, tuple(owners)), AnyOf(DOCUMENT, tags), Not(MARKS["value"])))
     async for point in scroll(engine, where, payload=(SUBJECT, RECORD)):
         record = open_record(owners[str(point.payload[SUBJECT])], point.id, point.payload)
         chunks[record.document, record.index] = record

@@ -8,7 +8,7 @@ from dataclasses import replace
 from memory_plugin import registry
 from memory_plugin.engine import proof
 from memory_plugin.engine.core import Engine, Model, Models, dense_name, weighted_name
-from memory_plugin.engine.payload import IMAGE, LOCAL_ONLY, OURS, VECTOR, vector_key
+from memory_plugin.engine.payload import LOCAL_ONLY, MARKS, OURS, VECTOR, vector_key
 from memory_plugin.errors import IndexUnavailableError, ManifestMismatchError
 from memory_plugin.manifest import Manifest, other_model
 from memory_plugin.network import leaves_machine
@@ -105,7 +105,7 @@ def lacking(engine: Engine, name: str, *, images: bool = False) -> Filter:
 def eligible(engine: Engine, name: str) -> Filter:
     """Memories whose vectors a migration has to make: texts that the model may see.
 
-    An image's file is not kept, so no other model can make its vector.
+    An image's file is not kept, so no other model can make its vector.  A value has none, of any model.
     """
     return And(_eligible(engine, name, images=False))
 
@@ -113,8 +113,8 @@ def eligible(engine: Engine, name: str) -> Filter:
 def _eligible(engine: Engine, name: str, *, images: bool) -> tuple[Filter, ...]:
     embedder = engine.embedders.get(name)
     hidden = embedder is not None and leaves_machine(embedder)
-    kind = HasKey(IMAGE) if images else Not(HasKey(IMAGE))
-    return (OURS, kind, Not(HasKey(LOCAL_ONLY))) if hidden else (OURS, kind)
+    kind = (MARKS["image"],) if images else tuple(map(Not, MARKS.values()))
+    return (OURS, *kind, Not(HasKey(LOCAL_ONLY))) if hidden else (OURS, *kind)
 
 
 def fitting(engine: Engine, point: Point) -> Point:

@@ -14,6 +14,7 @@ from memory_plugin.engine import manage, migration, transitions
 from memory_plugin.engine import migrate as migrating
 from memory_plugin.engine import request as requests
 from memory_plugin.engine import rotate as rotating
+from memory_plugin.engine import sources as naming
 from memory_plugin.engine.core import Engine
 from memory_plugin.engine.entries import Items, entries
 from memory_plugin.engine.images import ImageLike, image_entry, require_images
@@ -207,6 +208,11 @@ class Verbs:
         """See ``MemoryStore.get``."""
         return await manage.get(self.engine, ids.namespace(namespace), id)
 
+    async def get_sources(self, sources: Sequence[str], namespace: ids.NamespaceLike) -> dict[str, tuple[Record, ...]]:
+        """See ``MemoryStore.get_sources``."""
+        names = naming.names_of(sources)
+        return await naming.get_sources(self.engine, ids.namespace(namespace), names)
+
     async def list(
         self,
         namespace: ids.NamespaceLike,
@@ -245,7 +251,7 @@ class Verbs:
         namespace: ids.NamespaceLike,
         ids_: PointId | Sequence[PointId] | None,
         *,
-        source: str | None,
+        source: str | Sequence[str] | None,
         filter: Filter | None,
         everything: bool,
     ) -> int:
