@@ -212,8 +212,8 @@ def _with_memories(given: ModelInputData, memories: str, place: str, role: str) 
 
 
 def _turns(items: Sequence[object]) -> list[Turn]:
-    """What was said: messages of the user and the assistant."""
-    turns = (_turn(item) for item in items if _role(item) in ("user", "assistant"))
+    """What was said, and that something was done since: a turn in which a tool takes its time is still the same."""
+    turns = (_turn(item) for item in items if _role(item) not in ("system", "developer"))
     return [turn for turn in turns if turn is not None]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from memory_plugin import AsyncMemoryStore, EmbeddingError, InvalidInputError, MemoryStore
+from memory_plugin.adapters import conversation as conversations
 from memory_plugin.adapters.conversation import Conversation
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
@@ -497,6 +498,17 @@ async def test_recall_happens_once_a_turn_and_is_not_kept(known: MemoryStore, wa
     kept: Any = await session.get_items()
     assert "memories>" not in json.dumps(kept)
     assert last[:-2] + last[-1:] == kept[:-1]
+
+
+async def test_a_tool_that_takes_long_does_not_begin_a_new_turn(
+    known: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "RETRY_SECONDS", 0.0)
+    conversation = Counting(known, "alice")
+    model = Scripted([thought("Hm."), call("weather", '{"city": "Lisbon"}')], "Sunny.")
+    agent = Agent("assistant", model=model, tools=[weather])
+    await ask(agent, "Weather where Alice moved to?", run_config=config(conversation))
+    assert (len(model.inputs), conversation.searches) == (2, 1)
 
 
 async def test_recall_without_a_session_and_with_the_sdks_own(known: MemoryStore, tmp_path: Path) -> None:
