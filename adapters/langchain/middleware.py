@@ -50,8 +50,9 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         store: Open; ``ainvoke`` takes either kind, ``invoke`` a ``MemoryStore``.
         namespace: Where to look; a list looks in several; or a function of the run's ``Runtime``.
         session: Where to remember; or a function of it.  Default: the namespace, if it is one.
-        placement: "user" puts memories behind the last user message: all before them stays as it was sent last time,
-            so that a provider's prompt cache still holds it.  "system" puts them behind the system message.
+        place: "user" puts memories into the last user message, before its words: all messages before it stay as they
+            were sent last time, so that a provider's prompt cache still holds them.  "system" puts them behind the
+            words of the system message, which begins the prompt: every turn then begins anew.
         remember: Whether what is said is remembered.
         search_tool: Whether the model may search as well, by a tool ``search_memory`` that takes a query and nothing
             else.  What that returns is a tool's message, and so part of the state.
@@ -72,7 +73,7 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         namespace: Whose,
         *,
         session: NamespaceLike | Callable[[Any], NamespaceLike] | None = None,
-        placement: Literal["user", "system"] = "user",
+        place: Literal["user", "system"] = "user",
         remember: bool = True,
         search_tool: bool = False,
         max_tokens: int = 1000,
@@ -82,12 +83,12 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         template: str = TEMPLATE,
     ) -> None:
         super().__init__()
-        if placement not in ("user", "system"):
-            raise InvalidInputError(f"placement is 'user' or 'system', not {placement!r:.40}")
+        if place not in ("user", "system"):
+            raise InvalidInputError(f"place is 'user' or 'system', not {place!r:.40}")
         self._store = store
         self._namespace = namespace
         self._session = session
-        self._placement = placement
+        self._place = place
         self._remember = remember
         self._options: dict[str, Any] = {
             "max_tokens": max_tokens,
@@ -132,11 +133,13 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         memories = await conversation.recalled(io, turns)
         if not memories:
             return request
-        last = _last_human(request.messages) if self._placement == "user" else None
+        last = _last_human(request.messages) if self._place == "user" else None
         if last is None:
-            return request.override(system_message=_behind(request.system_message or SystemMessage(""), memories))
+            return request.override(
+                system_message=_with(request.system_message or SystemMessage(""), memories, after=True)
+            )
         messages = list(request.messages)
-        messages[last] = _behind(messages[last], memories)
+        messages[last] = _with(messages[last], memories, after=False)
         return request.override(messages=messages)
 
     async def _keep(self, io: IO, state: AgentState[Any], runtime: Any) -> None:
@@ -212,9 +215,11 @@ def _last_human(messages: list[AnyMessage]) -> int | None:
     )
 
 
-def _behind(message: BaseMessage, memories: str) -> Any:
-    """A copy of the message with memories behind its own words."""
+def _with(message: BaseMessage, memories: str, *, after: bool) -> Any:
+    """A copy of the message with memories before or after its own words."""
     content = message.content
     if isinstance(content, str):
-        return message.model_copy(update={"content": f"{content}\n\n{memories}" if content else memories})
-    return message.model_copy(update={"content": [*content, {"type": "text", "text": memories}]})
+        parts = [content, memories] if after else [memories, content]
+        return message.model_copy(update={"content": "\n\n".join(filter(None, parts))})
+    block = {"type": "text", "text": memories}
+    return message.model_copy(update={"content": [*content, block] if after else [block, *content]})
