@@ -87,11 +87,6 @@ class MemoryRetriever(Attachable, BaseRetriever):
     def _connect(self) -> None:
         self._condition: Condition = condition(self._filter, fields_of_memories)
 
-    def to_dict(self, **_: Any) -> dict[str, Any]:
-        """How it is set, without the store, the filter, and what belongs to this process."""
-        own = {name: getattr(self, name) for name in self.arguments}
-        return {**own, "narrowed": self.narrowed, "class_name": type(self).__name__}
-
     def __repr__(self) -> str:
         return f"MemoryRetriever(limit={self.limit}, legs={self.legs!r}, rerank={self.rerank!r})"
 
