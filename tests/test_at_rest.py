@@ -16,6 +16,8 @@ from memory_plugin.crypto.keys import PublicKey
 from memory_plugin.crypto.terms import TermHash
 from memory_plugin.lexical import terms
 from memory_plugin.testing.doubles import HashEmbedder
+from memory_plugin.types import Json
+from tests.on_disk import written_below
 from tests.pictures import ColourEmbedder, png
 from tests.test_learned_terms import WeighingEmbedder
 
@@ -29,6 +31,7 @@ CANARIES = {
     "caption": "Quolveghast parapluie",
     "local only text": "Druxelmoor kittiwake",
     "image": "Wobblethrice inside a picture",
+    "value": "Fjornskelda gimblewock",
 }
 
 
@@ -48,25 +51,10 @@ def encodings(canary: str) -> Iterator[tuple[str, bytes]]:
         yield f"base64url+{shift}", safe[4 if shift else 0 : len(safe) - 4]
 
 
-CHUNK = 1 << 20
-
-
 def found(directory: Path, needles: dict[str, bytes]) -> set[str]:
     """Names of the needles that stand in any file under the directory, or in a file's name."""
-    overlap = max(map(len, needles.values()))
-    hits: set[str] = set()
-    for path in directory.rglob("*"):
-        hits |= {name for name, needle in needles.items() if needle in str(path).encode()}
-        if path.is_file():
-            with path.open("rb") as file:
-                before = b""
-                while part := file.read(CHUNK):
-                    # The engine's files are mostly holes, which read as zeros.
-                    window = before + part if part.count(0) < len(part) else b""
-                    if window:
-                        hits |= {name for name, needle in needles.items() if needle in window}
-                    before = part[-overlap:]
-    return hits
+    content = [*(str(path).encode() for path in directory.rglob("*")), *written_below(directory).values()]
+    return {name for name, needle in needles.items() if any(needle in one for one in content)}
 
 
 class Model(WeighingEmbedder, ColourEmbedder):
@@ -91,10 +79,12 @@ def fill(path: Path, keyring: Any, **settings: Any) -> tuple[MemoryStore, HashEm
     )
     metadata = {CANARIES["metadata key"]: CANARIES["metadata value"]}
     document = Document(CANARIES["text"] + " is here", source=CANARIES["source path"], metadata=metadata)
+    value: Json = {CANARIES["value"]: [CANARIES["value"]]}
     message = Message(
-        "user", CANARIES["text"] + " said", name=CANARIES["speaker"], time=datetime(2024, 1, 1, tzinfo=UTC)
+        "user", CANARIES["text"] + " said", name=CANARIES["speaker"], time=datetime(2024, 1, 1, tzinfo=UTC), value=value
     )
     store.add([document, message], (CANARIES["namespace"], "session"))
+    store.add(Document("", source="call", value=value), CANARIES["namespace"], local_only=True)
     store.add("some other memory", "bob")
     store.add(CANARIES["local only text"], CANARIES["namespace"], local_only=True)
     store.add_image(picture(), CANARIES["namespace"], caption=CANARIES["caption"], source="picture.png")
@@ -165,7 +155,7 @@ def test_forgetting_leaves_nothing_that_opens(tmp_path: Path) -> None:
         assert list(restored.search("Zyqqvorth", CANARIES["namespace"])) == []
         assert restored.search("memory", "bob")[0].text == "some other memory"
         verified = restored.verify()
-        assert len(verified.failures) == 4
+        assert len(verified.failures) == 6
         assert all("no key" in failure for failure in verified.failures.values())
 
 
