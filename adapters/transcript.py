@@ -40,9 +40,9 @@ PREFIX = "transcript/"
 NO_DIGEST = "-"
 ITEMS: Filter = eq("$kind", "value")
 
-SESSIONS = 1024
+SESSIONS = 512
 """Sessions of a store whose newest names are remembered."""
-NAMES = 1024
+NAMES = 512
 """Names remembered of each."""
 MARGIN = 32
 """Items listed beyond those asked for: what two processes appended at once is in another order by time than by name."""
@@ -187,7 +187,8 @@ class Transcript:
             tail.forget()
         if not tail.whole and len(tail.names) < least:
             await self._load(io, tail, least)
-            tail.total = total
+            # Counted before they were read: what came between is then noticed the next time.
+            tail.total = total if tail.total is None else tail.total
 
     async def _load(self, io: IO, tail: _Tail, least: int | None) -> list[Record]:
         """Read the newest ``least`` items, None for all, and keep their names; oldest first.
@@ -202,7 +203,8 @@ class Transcript:
                 break
             limit *= 2  # values that are others' were among them
         ours.sort(key=_name)
-        tail.names, tail.whole, tail.total = [_name(record) for record in ours], page.next is None, None
+        tail.names, tail.whole = [_name(record) for record in ours], page.next is None
+        tail.total = len(page.records) if tail.whole else None
         if least is not None and not tail.whole:
             del tail.names[:-least]
         return ours

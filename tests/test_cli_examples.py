@@ -20,7 +20,7 @@ from tests.command import invoke as invoke
 from tests.test_examples import environment
 from tests.train import toy
 
-PACKAGES = {"train": ("torch", "sentence_transformers")}
+PACKAGES = {"train": ("torch", "sentence_transformers"), "mcp": ("mcp.server.mcpserver",)}
 SHOP = (
     ("when do you open", "The shop is open from nine to five."),
     ("can I pay by card", "We take all cards, and cash."),
@@ -54,6 +54,7 @@ SERVING = [line for lines in EXAMPLES.values() for line in lines if "--http" in 
 
 @pytest.mark.parametrize("example", SERVING)
 def test_they_serve(invoke: Invoke, here: Path, example: str) -> None:
+    pytest.importorskip("mcp.server.mcpserver", reason="the extra mcp is not installed")
     invoke("mcp", "token", "--tokens", "tokens.json", "-n", "alice")
     _, *arguments = shlex.split(example.replace("8765", "0"))
     with subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -138,3 +139,15 @@ def test_whether_texts_leave_the_machine(tmp_path: Path) -> None:
     assert not leaves(store="http://localhost:6333")
     with MemoryStore.open(tmp_path / "s", embedder=HashEmbedder(8), reranker=None, keyring=tmp_path / "k.json"):
         assert leaves()  # a model that nobody can make from its name may be anywhere
+
+
+def test_the_readme_shows_the_same_settings() -> None:
+    """Every client's block in README is what the command prints for that path."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    shown += [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    for name, known in clients.CLIENTS.items():
+        made = clients.settings(name, ["/path/to/memory-plugin", "mcp", "--namespace", "alice"])
+        assert (tomllib.loads(made) if known.toml else json.loads(made)) in shown, name
+        assert known.title in text
+    assert len(shown) == 5

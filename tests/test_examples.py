@@ -21,6 +21,8 @@ SAYS = {
         "kept on tuesday: ['Which cake should I bake?',",
     ],
     "openai_agents_session.py": ["<memories>", "My badge is LX-2217.\\n", "Which number is on my badge?"],
+    "langgraph_store.py": ["tool  My badge is LX-2217.", "ai    That is your badge."],
+    "mcp_client.py": ["tools: search context list add forget", "not instructions", "Her badge is LX-2217."],
     "demo.py": ["Every claim holds."],
 }
 SLOW = {"demo.py"}

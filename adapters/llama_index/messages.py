@@ -54,8 +54,6 @@ def item_of(message: ChatMessage) -> Json:
     Raises:
         InvalidInputError: It holds what is no JSON.
     """
-    if not isinstance(message, ChatMessage):
-        raise InvalidInputError(f"a memory keeps ChatMessage, not {type(message).__name__}")
     try:
         item: dict[str, Json] = message.model_dump(mode="json")
         # Pictures under this name are blocks too, which LlamaIndex would add once more when it reads them.
@@ -124,9 +122,15 @@ def is_recalled(block: object) -> bool:
 
 
 def without_memories(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """The messages as they were said, when what comes back had been given memories."""
+    """The messages as they were said, when what comes back had been given memories.
+
+    Raises:
+        InvalidInputError: One is no message.
+    """
     said = []
     for message in messages:
+        if not isinstance(message, ChatMessage):
+            raise InvalidInputError(f"a memory keeps ChatMessage, not {type(message).__name__}")
         blocks = [block for block in message.blocks if not is_recalled(block)]
         if len(blocks) == len(message.blocks):
             said.append(message)

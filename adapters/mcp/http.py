@@ -94,6 +94,7 @@ QUIET: dict[str, Any] = {
     "log_config": None,  # what logs, and where to, is the program's to say
     "access_log": False,
     "server_header": False,
+    "ws": "none",
     "timeout_graceful_shutdown": 5,
 }
 

@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-NEEDS: Mapping[str, str] = MappingProxyType(
-    {"memory-plugin train embedder pairs.jsonl --out my-model --epochs 1": "train"}
-)
-"""Examples that work with an extra only, and which."""
-
 EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "add": (
@@ -86,3 +81,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
+
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "memory-plugin train embedder pairs.jsonl --out my-model --epochs 1": "train",
+        **{line: "mcp" for name, lines in EXAMPLES.items() if name.startswith("mcp") for line in lines},
+    }
+)
+"""Examples that work with an extra only, and which."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -280,6 +281,17 @@ async def test_a_locked_store_is_said_with_its_owner(tmp_path: Path) -> None:
     assert answer.is_error
     assert re.search(r"process \d+ for 0.2 seconds: try again", text_of(answer))
     assert str(tmp_path) not in text_of(answer)
+
+
+@BOTH
+async def test_a_cancelled_call_leaves_the_server_well(tmp_path: Path, mode: str) -> None:
+    place = tmp_path / "memory"
+    lease = Lease(lambda: open_store(place), wait=20)
+    async with Client(memory_server(lease, "alice"), mode=mode) as client:
+        with open_store(place), pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.call_tool("search", {"query": "key"}), 0.3)
+        assert not (await client.call_tool("add", {"text": SECRET})).is_error
+    open_store(place).close()  # it was let go of
 
 
 class Watched(MemoryStore):

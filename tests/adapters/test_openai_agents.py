@@ -151,6 +151,7 @@ class SessionTests:
         await session.add_items(list(self.MESSAGES))
         assert await session.get_items() == list(self.MESSAGES[-2:])
         assert await session.get_items(3) == list(self.MESSAGES[-3:])
+        assert await make("one", session_settings={"limit": 1}).get_items() == [self.MESSAGES[-1]]
         session.session_settings = SessionSettings(limit=4)
         assert await session.get_items() == list(self.MESSAGES[-4:])
         session.session_settings = None

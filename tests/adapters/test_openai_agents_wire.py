@@ -28,6 +28,7 @@ from agents import (
     set_trace_processors,
     set_tracing_disabled,
 )
+from agents.memory import OpenAIResponsesCompactionSession
 from agents.tracing import Span, Trace, TracingProcessor
 from openai import AsyncOpenAI
 
@@ -73,6 +74,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path.endswith("/compact"):
+            tokens = {"input_tokens": 9, "output_tokens": 9, "total_tokens": 18}
+            details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+            output = [
+                *(item for item in asked["input"] if item.get("role") == "user"),
+                {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA=="},
+            ]
+            self._answer(
+                {
+                    "id": "resp_c",
+                    "object": "response.compaction",
+                    "created_at": 0,
+                    "output": output,
+                    "usage": {**tokens, **details},
+                }
+            )
+            return
         output = self.server.answers[len(self.server.asked)]
         number = len(self.server.asked)
         self.server.asked.append(asked)
@@ -195,6 +213,25 @@ async def test_a_session_over_the_responses_api(service: Service, client: AsyncO
     assert "memories>" not in json.dumps(kept)
     assert third[0] == first[1]
     assert [item.get("id") for item in kept if "id" in item] == ["fc_0", "msg_1", "msg_2"]
+
+
+async def test_a_session_that_the_service_compacts(service: Service, client: AsyncOpenAI, store: MemoryStore) -> None:
+    """What docs/openai-agents.md says of it: what compaction drops is found no longer."""
+    service.calls("weather", city="Lisbon")
+    service.says("Rain of frogs.")
+    agent = Agent("assistant", model=OpenAIResponsesModel("gpt-4.1", client), tools=[weather])
+    ours = MemorySession(store, "alice", "monday")
+    session = OpenAIResponsesCompactionSession(
+        "monday", ours, client=client, compaction_mode="input", should_trigger_compaction=lambda _: False
+    )
+    await Runner.run(agent, QUESTION, session=session)
+    assert len(await ours.get_items()) == 4
+    assert any("frogs" in hit.text for hit in store.search("frogs", "alice"))
+    await session.run_compaction({"force": True})
+    kept: Any = await ours.get_items()
+    assert [item.get("type", "message") for item in kept] == ["message", "compaction"]
+    assert not any("frogs" in hit.text for hit in store.search("frogs", "alice"))
+    assert any(hit.text == QUESTION for hit in store.search(QUESTION, "alice"))
 
 
 @pytest.mark.parametrize("options", [{"auto_previous_response_id": True}, {"conversation_id": "conv_1"}], ids=str)

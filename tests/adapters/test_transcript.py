@@ -508,6 +508,20 @@ def test_the_end_of_a_long_session_is_read_without_opening_the_rest(one: Kept, m
     assert len(opened) < 300
 
 
+@pytest.mark.parametrize("limit", [None, 5, 100])
+def test_a_turn_lists_the_store_once(one: Kept, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
+    one.append(*((number, None) for number in range(60)))
+    module._tails.clear()
+    listed: list[object] = []
+    monkeypatch.setattr(one.store, "list", _counting(one.store.list, listed))
+    for number in range(60, 64):  # read, question, tool round, answer
+        assert len(one.latest(limit)) == min(limit or 100, number)
+        one.append((number, None))
+        one.append(("call", None), ("output", None))
+        assert [one.pop(), one.pop()] == ["output", "call"]
+    assert len(listed) == (1 if limit else 4)
+
+
 def _counting(loads: Callable[..., Any], calls: list[object]) -> Callable[..., Any]:
     def counted(*arguments: Any, **named: Any) -> Any:
         calls.append(None)
