@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -350,7 +352,7 @@ def test_what_others_wrote_in_the_users_name_is_not_remembered(store: MemoryStor
 
 
 def test_a_request_without_the_users_message(store: MemoryStore) -> None:
-    class Forgetful(AgentMiddleware[Any, Any, Any]):
+    class Forgetful(AgentMiddleware[Any, Any]):
         def wrap_model_call(self, request: Any, handler: Any) -> Any:
             return handler(request.override(messages=[AIMessage("…")]))
 
@@ -369,6 +371,29 @@ def test_nothing_to_say(store: MemoryStore, embedder: Noting) -> None:
     agent.invoke({"messages": [HumanMessage([{"type": "image", "base64": "iVBORw0=", "mime_type": "image/png"}])]})
     assert len(model.shown) == 2
     assert len(embedder.queries) == 1
+
+
+@pytest.mark.parametrize("mode", ["values", "updates", "messages", "tasks", "debug"])
+def test_no_stream_holds_them(store: MemoryStore, mode: Any) -> None:
+    model = Scripted(answers=[calling("oven", degrees=180), AIMessage("Done.")])
+    agent = create_agent(model, [oven], middleware=[MemoryMiddleware(store, "alice")])
+    events = repr(list(agent.stream({"messages": [HumanMessage("walnuts")]}, stream_mode=mode)))
+    assert "Alice cannot" in model.text()
+    assert "Done." in events
+    assert "Alice cannot" not in events
+
+
+async def test_users_at_the_same_time(store: MemoryStore) -> None:
+    for number in range(6):
+        store.add(f"The badge of user {number} is LX-{number}.", ("company", f"u{number}"))
+    model = Scripted()
+    whole = lambda runtime: ("company", runtime.context.name)  # noqa: E731
+    agent = create_agent(model, middleware=[MemoryMiddleware(store, whole)], context_schema=User)
+    asked: Any = {"messages": [HumanMessage("Which badge is mine?")]}
+    await asyncio.gather(*(agent.ainvoke(asked, context=User(f"u{number}")) for number in range(6)))
+    shown = [model.text(number) for number in range(6)]
+    assert sorted(re.findall(r"LX-\d", text)[0] for text in shown) == [f"LX-{number}" for number in range(6)]
+    assert all(len(re.findall(r"LX-\d", text)) == 1 for text in shown)
 
 
 # ── the tool ──────────────────────────────────────────────────────────────────────────────────────
