@@ -17,7 +17,7 @@ from typing import Any
 
 from memory_plugin import AsyncMemoryStore, MemoryStore, and_, any_of, filters, not_
 from memory_plugin.adapters.single_flight import SingleFlight
-from memory_plugin.context import pack
+from memory_plugin.context import PREFACE, pack
 from memory_plugin.errors import ConfigurationError, InvalidInputError
 from memory_plugin.flow import IO
 from memory_plugin.ids import NamespaceLike, NamespacesLike, namespace, namespaces, visible, whole
@@ -188,6 +188,14 @@ class Conversation:
         """
         return self._around(context.text) if context.text else ""
 
+    def stripped(self, text: str) -> str:
+        """A message without memories that ``render`` made and that an application kept in front of it."""
+        opening = self._before + PREFACE
+        if not (self._before and self._after and text.startswith(opening)):
+            return text
+        _, after, rest = text[len(opening) :].partition(self._after)
+        return rest.lstrip("\n") if after else text
+
     def forget_turn(self) -> None:
         """Drop the memories at hand: after a deletion or reset, so that nothing deleted comes back within a turn."""
         self._recalls.clear()
@@ -213,7 +221,7 @@ class Conversation:
 
     # ── remember ──────────────────────────────────────────────────────────────────────────────────
 
-    async def remember(self, io: IO, turns: Sequence[Turn]) -> Added:
+    async def remember(self, io: IO, turns: Sequence[Turn], *, since: int = 0) -> Added:
         """Remember what the user and the assistant said; durable on return.
 
         The same list again, or the list grown, writes only what is new.  What was deleted from the store since it was
@@ -222,6 +230,7 @@ class Conversation:
         Args:
             io: How to reach the store.
             turns: The conversation, oldest first: whole, or its end.
+            since: Only turns from that place on are written; those before it tell the same words said twice apart.
 
         Returns:
             What was done; ``ids`` are of those that had not been remembered through this object.
@@ -234,7 +243,7 @@ class Conversation:
             raise ConfigurationError(
                 "several namespaces are read: say where to write with session=('alice', 'session-7')"
             )
-        fresh, old = await io.call(self._fresh, tuple(turns))
+        fresh, old = await io.call(self._fresh, tuple(turns), since)
         done = Added()
         if fresh:
             add: Any = self.store.add  # of either store
@@ -250,7 +259,7 @@ class Conversation:
             self._recalls.close()  # answered
         return replace(done, documents=done.documents + old, unchanged=done.unchanged + old)
 
-    def _fresh(self, turns: tuple[Turn, ...]) -> tuple[list[tuple[bytes, Message]], int]:
+    def _fresh(self, turns: tuple[Turn, ...], since: int) -> tuple[list[tuple[bytes, Message]], int]:
         """Messages to write, and how many need not be: those before the last user message that were written once.
 
         The rest is always given to the store, which knows what it has: after a reset, the same words are said anew.
@@ -258,6 +267,8 @@ class Conversation:
         last = _last_user(turns)
         fresh, old = [], 0
         for place, turn, id_ in _identified(turns):
+            if place < since:
+                continue
             message = Message(turn.role, _storable(turn.text), _name(turn.name), turn.time, id_)
             key = _digest([id_, message.role, message.content, message.name, str(message.time)])
             if last is not None and place < last and key in self._written:

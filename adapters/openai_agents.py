@@ -4,8 +4,8 @@
     config = RunConfig(call_model_input_filter=recall_filter(Conversation(store, "alice")))
     await Runner.run(agent, "Where do I live?", session=session, run_config=config)
 
-What is said in a session is found in all later ones.  The recalled memories are in what the model is sent, never in what
-the session keeps: a ``session_input_callback``, which is where one would put them, has its output persisted.
+What is said in a session is found in all later ones.  The recalled memories are in what the model is sent, never in
+what the session keeps: a ``session_input_callback``, which is where one would put them, has its output persisted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from memory_plugin.types import Filter, Json
 with needs("openai-agents", "the OpenAI Agents SDK adapter"):
     from agents import FunctionTool, RunContextWrapper, Tool, TResponseInputItem, function_tool
     from agents.memory import SessionSettings
+    from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
     from agents.models.fake_id import FAKE_RESPONSES_ID
     from agents.run_config import CallModelData, CallModelInputFilter, ModelInputData
 
@@ -58,11 +59,11 @@ class MemorySession:
         user: NamespaceLike,
         session_id: str,
         *,
-        session_settings: SessionSettings | None = None,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
         conversation: Conversation | None = None,
     ) -> None:
         self.session_id = session_id
-        self.session_settings = session_settings if session_settings is not None else SessionSettings()
+        self.session_settings = coerce_session_settings(session_settings or {})
         self.namespace = namespace((*namespace(user), session_id))
         self._io = OnLoop()
         self._transcript = Transcript(store, self.namespace)
@@ -74,11 +75,10 @@ class MemorySession:
         Args:
             limit: The newest so many; None: as ``session_settings`` say; negative: all.
         """
-        if limit is None and self.session_settings is not None:
-            limit = self.session_settings.limit
-        if limit is not None and limit < 0:  # what the SDK's own sessions take for no limit
-            limit = None
-        return cast("list[TResponseInputItem]", await self._transcript.latest(self._io, limit))
+        most = resolve_session_limit(limit, self.session_settings)
+        if most is not None and most < 0:  # what the SDK's own sessions take for no limit
+            most = None
+        return cast("list[TResponseInputItem]", await self._transcript.latest(self._io, most))
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Add items at the end, all or, on an error, none; durable on return.

@@ -1,7 +1,7 @@
 """A conversation item for item, exactly as a framework gave it, in order and sealed; what was said in it can be found.
 
-Each item is one document: its JSON as the document's value, and beside it the words that were said, if any, as a message
-that is embedded and found.  A tool's output has no words: it is kept, costs no embedding, and is in no search.
+Each item is one document: its JSON as the document's value, and beside it the words that were said, if any, as a
+message that is embedded and found.  A tool's output has no words: it is kept, costs no embedding, and is in no search.
 
 The document's name inside the session says where it belongs, so that order needs no clock that never goes back, and no
 number that two processes could both take:
@@ -21,8 +21,8 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,9 +40,9 @@ PREFIX = "transcript/"
 NO_DIGEST = "-"
 ITEMS: Filter = eq("$kind", "value")
 
-SESSIONS = 1024
+SESSIONS = 512
 """Sessions of a store whose newest names are remembered."""
-NAMES = 1024
+NAMES = 512
 """Names remembered of each."""
 MARGIN = 32
 """Items listed beyond those asked for: what two processes appended at once is in another order by time than by name."""
@@ -100,7 +100,7 @@ class Transcript:
         if limit == 0:
             return []
         with _tail_of(self._store, self._session) as tail:
-            async with _alone(io, tail):
+            async with _Alone(io, tail):
                 if limit is None:
                     return await io.call(_decoded, await self._load(io, tail, None))
                 for _ in range(ATTEMPTS):
@@ -128,7 +128,7 @@ class Transcript:
 
     async def _append(self, io: IO, entries: Sequence[_Entry]) -> None:
         with _tail_of(self._store, self._session) as tail:
-            async with _alone(io, tail):
+            async with _Alone(io, tail):
                 await self._sync(io, tail, len(entries))
                 if _tried_again(tail.names, entries):
                     return
@@ -150,7 +150,7 @@ class Transcript:
 
     async def _pop(self, io: IO) -> Json | None:
         with _tail_of(self._store, self._session) as tail:
-            async with _alone(io, tail):
+            async with _Alone(io, tail):
                 for _ in range(ATTEMPTS):
                     await self._sync(io, tail, 1)
                     if not tail.names:
@@ -158,7 +158,8 @@ class Transcript:
                     name = tail.names[-1]
                     found = await self._read(io, [name])
                     # Whoever deletes it has it: another process may have been faster.
-                    if found and await io.call(self._store.delete, self._session, source=name):
+                    deleted = await io.call(self._store.delete, self._session, source=name) if found else 0
+                    if deleted:
                         tail.shrink()
                         [item] = await io.call(_decoded, list(found.values()))
                         return item
@@ -167,7 +168,7 @@ class Transcript:
 
     async def _clear(self, io: IO) -> None:
         with _tail_of(self._store, self._session) as tail:
-            async with _alone(io, tail):
+            async with _Alone(io, tail):
                 tail.forget()
                 # Also those whose value was deleted by hand: their words would still be found.
                 page = await io.call(self._store.list, self._session, limit=_EVERYTHING)
@@ -186,7 +187,8 @@ class Transcript:
             tail.forget()
         if not tail.whole and len(tail.names) < least:
             await self._load(io, tail, least)
-            tail.total = total
+            # Counted before they were read: what came between is then noticed the next time.
+            tail.total = total if tail.total is None else tail.total
 
     async def _load(self, io: IO, tail: _Tail, least: int | None) -> list[Record]:
         """Read the newest ``least`` items, None for all, and keep their names; oldest first.
@@ -201,7 +203,8 @@ class Transcript:
                 break
             limit *= 2  # values that are others' were among them
         ours.sort(key=_name)
-        tail.names, tail.whole, tail.total = [_name(record) for record in ours], page.next is None, None
+        tail.names, tail.whole = [_name(record) for record in ours], page.next is None
+        tail.total = len(page.records) if tail.whole else None
         if least is not None and not tail.whole:
             del tail.names[:-least]
         return ours
@@ -241,9 +244,7 @@ class _Entry:
         if self.turn is None:
             return Document("", source=name, time=time, value=self.text)
         speaker = _whole(self.turn.name) if self.turn.name else None
-        return Message(
-            self.turn.role, _whole(self.turn.text), name=speaker, time=time, id=name, value=self.text
-        )
+        return Message(self.turn.role, _whole(self.turn.text), name=speaker, time=time, id=name, value=self.text)
 
 
 def _entries(items: Sequence[tuple[Json, Turn | None]]) -> list[_Entry]:
@@ -373,14 +374,20 @@ def _tail_of(store: MemoryStore | AsyncMemoryStore, session: Namespace) -> Itera
             tail.users -= 1
 
 
-@asynccontextmanager
-async def _alone(io: IO, tail: _Tail) -> AsyncIterator[None]:
-    """One at a time: threads and tasks of any loop.  Whoever waits holds no thread that the other may need."""
-    pause = 0.0005
-    while not tail.lock.acquire(blocking=False):
-        await io.sleep(pause)
-        pause = min(pause * 2, 0.02)
-    try:
-        yield
-    finally:
-        tail.lock.release()
+class _Alone:
+    """One at a time: threads and tasks of any loop.  Whoever waits holds no thread that the other may need.
+
+    No generator: a loop that was shut down and is used again, as the Agents SDK's ``run_sync`` does, warns of those.
+    """
+
+    def __init__(self, io: IO, tail: _Tail) -> None:
+        self._io, self._lock = io, tail.lock
+
+    async def __aenter__(self) -> None:
+        pause = 0.0005
+        while not self._lock.acquire(blocking=False):
+            await self._io.sleep(pause)
+            pause = min(pause * 2, 0.02)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()

@@ -16,6 +16,7 @@ from memory_plugin.crypto.keys import PublicKey
 from memory_plugin.crypto.terms import TermHash
 from memory_plugin.lexical import terms
 from memory_plugin.testing.doubles import HashEmbedder
+from memory_plugin.types import Json
 from tests.on_disk import written_below
 from tests.pictures import ColourEmbedder, png
 from tests.test_learned_terms import WeighingEmbedder
@@ -30,6 +31,7 @@ CANARIES = {
     "caption": "Quolveghast parapluie",
     "local only text": "Druxelmoor kittiwake",
     "image": "Wobblethrice inside a picture",
+    "value": "Fjornskelda gimblewock",
 }
 
 
@@ -77,10 +79,12 @@ def fill(path: Path, keyring: Any, **settings: Any) -> tuple[MemoryStore, HashEm
     )
     metadata = {CANARIES["metadata key"]: CANARIES["metadata value"]}
     document = Document(CANARIES["text"] + " is here", source=CANARIES["source path"], metadata=metadata)
+    value: Json = {CANARIES["value"]: [CANARIES["value"]]}
     message = Message(
-        "user", CANARIES["text"] + " said", name=CANARIES["speaker"], time=datetime(2024, 1, 1, tzinfo=UTC)
+        "user", CANARIES["text"] + " said", name=CANARIES["speaker"], time=datetime(2024, 1, 1, tzinfo=UTC), value=value
     )
     store.add([document, message], (CANARIES["namespace"], "session"))
+    store.add(Document("", source="call", value=value), CANARIES["namespace"], local_only=True)
     store.add("some other memory", "bob")
     store.add(CANARIES["local only text"], CANARIES["namespace"], local_only=True)
     store.add_image(picture(), CANARIES["namespace"], caption=CANARIES["caption"], source="picture.png")
@@ -151,7 +155,7 @@ def test_forgetting_leaves_nothing_that_opens(tmp_path: Path) -> None:
         assert list(restored.search("Zyqqvorth", CANARIES["namespace"])) == []
         assert restored.search("memory", "bob")[0].text == "some other memory"
         verified = restored.verify()
-        assert len(verified.failures) == 4
+        assert len(verified.failures) == 6
         assert all("no key" in failure for failure in verified.failures.values())
 
 

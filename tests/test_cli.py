@@ -39,6 +39,13 @@ def test_round_trip(invoke: Invoke) -> None:
     )
     assert data(invoke("get", one["id"], "-n", "alice", "--json")) == one
     assert invoke("get", one["id"], "-n", "alice").stdout == "Initech hired Alice.\n"
+    named = data(invoke("get", "-n", "alice", "--source", "notes.md", "--source", "no.md", "--json"))["sources"]
+    assert [(name, record["kind"], record["value"]) for name, (record,) in named.items()] == [
+        ("notes.md", "document", None)
+    ]
+    invoke("get", "-n", "alice", "--source", "no.md", status=1)
+    invoke("get", one["id"], "-n", "alice", "--source", "notes.md", status=2)
+    invoke("get", "-n", "alice", status=2)
     assert invoke("count", "-n", "alice").stdout == "2\n"
     assert data(invoke("count", "-n", "alice", "--where", "team=search", "--json")) == {"count": 1}
     facets = data(invoke("facet", "$source", "-n", "alice", "--json"))["values"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from memory_plugin.testing.doubles import HashEmbedder, WordTokenizer
 Crowd: TypeAlias = tuple[MemoryStore, list[tuple[str, ...]], dict[str, int]]
 
 MEMORIES = 200
-QUERIES = 5_000
+QUERIES = int(os.environ.get("MEMORY_PLUGIN_QUERIES", "2000"))
 
 # Names that something between here and the disk might take for one another, or for a command.
 NAMES = [
@@ -91,6 +92,7 @@ BELOW = [
     ("b", "a"),
 ]
 
+HUGE = "y" * 2**20
 HOSTILE = [
     *("alice", "secret", "'; DROP TABLE memories; --", "../../etc/passwd", "$role", "\x00", "a\x00b", "*", "%", "[1]"),
     *('{"filter": {}}', "caf\u00e9", "cafe\u0301", "\u202esecret", "🦊", "ا", "token of alice", "x" * 5_000, "\ud800"),
@@ -162,6 +164,7 @@ def crowd(
                 {
                     "role": "user",
                     "content": f"secret {n} token of {number}",
+                    "id": f"m{n}",
                     "metadata": {"topic": f"topic of {number}", "other": n % 7},
                 }
                 for n in range(MEMORIES)
@@ -201,8 +204,8 @@ def some_namespace(dice: random.Random, people: list[tuple[str, ...]]) -> Any:
     other = dice.choice(people)
     strange: list[Any] = [
         *(
-            "y" * 2**20,
-            ("alice", "y" * 2**20),
+            HUGE,
+            ("alice", HUGE),
             "\ud800",
             (one[0], ""),
             (*one, "x"),
@@ -281,6 +284,8 @@ def test_twins_are_two(crowd: Crowd) -> None:
         assert len(hits) == 20 or len({hit.text for hit in hits}) == len(hits)
         assert all(inside(person, hit.record.namespace) for hit in hits)
         assert len(store.facet("topic", person)) == expected // MEMORIES
+        named = store.get_sources([f"m{n}" for n in range(MEMORIES)], person)
+        assert [one.namespace for found in named.values() for one in found] == [person] * MEMORIES
 
 
 NOWHERE: list[Any] = [
@@ -309,6 +314,7 @@ def test_a_read_without_a_namespace_is_an_error(crowd: Crowd, nowhere: Any) -> N
         lambda: store.search("secret", nowhere),
         lambda: store.context("secret", nowhere),
         lambda: store.get(point, nowhere),
+        lambda: store.get_sources(["m1"], nowhere),
         lambda: store.list(nowhere),
         lambda: store.count(nowhere),
         lambda: store.facet("topic", nowhere),
@@ -324,7 +330,14 @@ def test_a_read_without_a_namespace_is_an_error(crowd: Crowd, nowhere: Any) -> N
 def test_a_namespace_cannot_be_left_out(crowd: Crowd) -> None:
     store: Any = crowd[0]
     for verb, arguments in itertools.chain(
-        [("search", ("secret",)), ("context", ("secret",)), ("get", ("x",)), ("facet", ("topic",)), ("add", ("x",))],
+        [
+            ("search", ("secret",)),
+            ("context", ("secret",)),
+            ("get", ("x",)),
+            ("get_sources", ([],)),
+            ("facet", ("topic",)),
+            ("add", ("x",)),
+        ],
         [("list", ()), ("count", ()), ("delete", ()), ("forget", ())],
     ):
         with pytest.raises(TypeError, match="namespace"):
@@ -336,7 +349,7 @@ def test_a_namespace_cannot_be_left_out(crowd: Crowd) -> None:
 def test_one_verb_takes_one_namespace_only(crowd: Crowd) -> None:
     """A list would be ambiguous where something is written or paged."""
     store: Any = crowd[0]
-    for verb in (store.list, store.count, store.forget):
+    for verb in (store.list, store.count, store.forget, lambda names: store.get_sources(["m1"], names)):
         with pytest.raises(InvalidInputError):
             verb(["alice", "a"])
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from memory_plugin import AsyncMemoryStore, MemoryStore, Settings, eq
+from memory_plugin import AsyncMemoryStore, Document, MemoryStore, Message, Settings, eq, not_
 from memory_plugin.index.server import ServerIndex
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
 
@@ -77,6 +77,14 @@ def test_the_main_job_on_a_served_index(place: str, tmp_path: Path) -> None:
             assert store.count("alice", filter=eq("topic", "home")) == 1
             assert store.facet("topic", "alice") == {"home": 1}
             assert store.rotate("bob").resealed == 2
+            store.add([Document(LONG, source="book", value=[1]), Message("tool", "", id="m", value={})], "acme")
+            store.add(Document("Turtles.", source="book", value=[2]), "acme")
+            found = store.get_sources(["turtles", "book", "m", "absent"], "acme")
+            assert [len(records) for records in found.values()] == [1, 2, 1]
+            assert [records[-1].value for records in found.values()] == [None, [2], {}]
+            assert store.count("acme", filter=eq("$kind", "value")) == 2
+            assert store.count("acme", filter=not_(eq("$kind", "value"))) == 2
+            assert store.delete("acme", source=["book", "m"]) == 3
             assert store.forget("alice").memories == 1
             assert list(store.search("Lisbon", "alice")) == []
             assert store.verify().ok
@@ -91,7 +99,8 @@ def test_the_main_job_on_a_served_index_on_a_loop(place: str, tmp_path: Path) ->
             AsyncMemoryStore(ServerIndex(client, name), **parts(tmp_path)) as store,
         ):
             await asyncio.gather(*(store.add(f"memory {n} of Alice", "alice") for n in range(10)))
-            await store.add(LONG, "alice", source="turtles")
+            await store.add(Document(LONG, source="turtles", value=7), "alice")
+            assert (await store.get_sources(["turtles"], "alice"))["turtles"][-1].value == 7
             found = await store.search("memory 7", "alice", limit=1)
             assert found[0].text == "memory 7 of Alice"
             assert (await store.context("memory 7", "alice", max_tokens=60)).tokens <= 60

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from memory_plugin import DecryptionError, MemoryNotFoundError, SealError, Settings, UnsealedPayloadError, eq, range_
+from memory_plugin import (
+    DecryptionError,
+    Document,
+    MemoryNotFoundError,
+    SealError,
+    Settings,
+    UnsealedPayloadError,
+    eq,
+    range_,
+)
 from memory_plugin.engine.payload import vector_key
 from memory_plugin.flow import Blocking, run
 from memory_plugin.index.edge import EdgeIndex
@@ -41,7 +50,8 @@ class Vault:
         self.ids: dict[str, str] = {}
         for namespace, texts in TEXTS.items():
             for text in texts:
-                [self.ids[text]] = store.add(text, namespace, metadata={"topic": text.split()[0]}).ids
+                word = text.split()[0]
+                [self.ids[text]] = store.add(text, namespace, source=word, metadata={"topic": word}).ids
         store.close()
 
     def store(self) -> Driver:
@@ -133,6 +143,9 @@ def readers(store: Driver, namespace: Any) -> dict[str, Callable[[], set[str]]]:
         "newest": lambda: {record.text for record in store.list(namespace, newest_first=True, limit=1).records},
         "facet": lambda: {str(value) for value in store.facet("$source", namespace)},
         "declared": lambda: {str(value) for value in store.facet("topic", namespace)},
+        "by name": lambda: {
+            one.text for found in store.get_sources(["birds", "whales"], namespace).values() for one in found
+        },
     }
 
 
@@ -144,7 +157,7 @@ def test_what_was_changed_is_refused_and_named(open_store: Opener, tmp_path: Any
     hit = [text for text in vault.ids if text.split()[0] in changes]
     assert set(store.verify().failures) == {vault.ids[text] for text in hit}
     for namespace, texts in {**TEXTS, ("alice",): TEXTS["alice", "s1"] + TEXTS["alice", "s2"]}.items():
-        honest = {*texts, *(text.split()[0] for text in texts), "None"}
+        honest = {*texts, *(text.split()[0] for text in texts)}
         for verb, read in readers(store, namespace).items():
             try:
                 assert read() <= honest, verb
@@ -265,3 +278,29 @@ def test_a_filter_that_opens_meets_what_was_changed(open_store: Opener, tmp_path
     for read in reads:
         with pytest.raises(DecryptionError, match="does not belong"):
             read()
+
+
+@pytest.mark.parametrize("attack", ["document", "revision", "both", "mark", "mark of another"])
+def test_a_value_stays_with_its_text(open_store: Opener, attack: str) -> None:
+    """Of two documents with values, one's value cannot be shown as the other's, nor an old one beside a new text."""
+    store = open_store()
+    store.add([Document("whales", source="whales", value="of whales"), Document("birds", source="birds")], "alice")
+    whales, birds = (store.get_sources([name], "alice")[name] for name in ("whales", "birds"))
+    store.close()
+    index, io = EdgeIndex(store.path), Blocking()
+    run(index.read_manifest(io))
+    value, other = run(index.fetch(io, [whales[1].id, birds[0].id], payload=True))
+    keys = {"document": ["d"], "revision": ["r"], "both": ["d", "r"], "mark": ["j"], "mark of another": []}[attack]
+    changed = {**value.payload, **{key: other.payload.get(key) for key in keys}}
+    marked = {**other.payload, "j": 1}
+    point = (
+        Point(other.id, marked) if not keys else Point(value.id, {k: v for k, v in changed.items() if v is not None})
+    )
+    run(index.update_payloads(io, [point]) if not keys else index.upsert(io, [point]))
+    run(index.close(io))
+    store = open_store()
+    assert set(store.verify().failures) == {point.id}
+    for name, records in (("whales", whales), ("birds", birds)):
+        with suppress(DecryptionError):
+            found = store.get_sources([name], "alice").get(name, ())
+            assert all(one in records for one in found), attack

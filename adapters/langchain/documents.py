@@ -1,17 +1,51 @@
-"""What was found as documents of LangChain.  Pure."""
+"""Documents of LangChain as those of this library, and back.  Pure."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from memory_plugin import Hit
+from memory_plugin import Document as Memory
+from memory_plugin import Hit, InvalidInputError, Record
 from memory_plugin.adapters.extras import needs
+from memory_plugin.ids import visible
 
 with needs("langchain", "the LangChain adapter"):
     from langchain_core.documents import Document
 
+if TYPE_CHECKING:
+    from memory_plugin.types import Json
+
+PAGE = "page_content"
 CITATION = "citation"
 """Where in a document's metadata it says what it was in the store."""
+
+
+def documents_of(texts: Iterable[str], metadatas: Sequence[dict[str, Any]] | None) -> list[Document]:
+    """Texts and their metadata as documents.
+
+    Raises:
+        InvalidInputError: There are not as many of the one as of the other.
+    """
+    listed = list(texts)
+    if metadatas is not None and len(metadatas) != len(listed):
+        raise InvalidInputError(f"{len(metadatas)} metadatas were given for {len(listed)} texts")
+    return [Document(text, metadata=metadatas[place] if metadatas else {}) for place, text in enumerate(listed)]
+
+
+def memory_of(document: Document, id: str) -> Memory:
+    """A document to add: its text cut into passages, and whole beside them, so that it comes back as it was."""
+    text = document.page_content
+    # A text without a word has no passage; it is kept all the same.
+    return Memory(text if visible(text) else "", source=id, metadata=document.metadata, value={PAGE: text})
+
+
+def whole_of(id: str | None, records: Sequence[Record]) -> Document | None:
+    """The document as it was added; None where it was not added as one of LangChain's."""
+    value: Json = records[-1].value
+    if not isinstance(value, dict) or not isinstance(text := value.get(PAGE), str):
+        return None
+    return Document(text, metadata=dict(records[-1].metadata), id=id)
 
 
 def passage_of(hit: Hit) -> Document:

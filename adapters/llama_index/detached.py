@@ -6,7 +6,8 @@ filter only that there was one is kept, so that an object does not come back see
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from memory_plugin import ConfigurationError
 from memory_plugin.ids import NamespacesLike, namespaces
@@ -38,17 +39,19 @@ class Detached:
 class Attachable:
     """An object over a store, that goes through JSON and pickle without it.
 
-    Whoever inherits takes the store as its first argument, ``filter=`` where it has one, and what ``_settings`` gives
-    as keyword arguments.
+    Whoever inherits takes the store as its first argument, ``filter=`` where it has one, and the other ``arguments`` by
+    their names, of which ``to_dict`` gives the values.
     """
 
-    _store: Any
-    _filter: Any
-    narrowed: bool
+    arguments: ClassVar[tuple[str, ...]] = ()
 
-    def _settings(self) -> dict[str, Any]:
-        """JSON values of all arguments but the store and the filter."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+        _store: Any
+        _filter: Any
+        narrowed: bool
+
+        def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+            """JSON values of the arguments, and ``narrowed``."""
 
     def _connect(self) -> None:
         """Make again what was made of the store and the filter."""
@@ -80,18 +83,18 @@ class Attachable:
         Raises:
             ConfigurationError: It had a filter, and a store is given without one.
         """
-        given = {name: value for name, value in {**data, **changes}.items() if name != "class_name"}
-        narrowed = given.pop("narrowed", False)
-        made = cls(Detached(cls.__name__), **given)  # type: ignore[call-arg]
-        made.narrowed = narrowed
+        given = {**data, **changes}
+        made = cls(  # type: ignore[call-arg]
+            Detached(cls.__name__), **{name: given[name] for name in cls.arguments if name in given}
+        )
+        made.narrowed = bool(given.get("narrowed"))
         return made if store is None else made.attach(store, filter=filter)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _read_back, (type(self), {**self._settings(), "narrowed": self.narrowed})
+        return _read_back, (type(self), self.to_dict())
 
     def __copy__(self) -> Self:
-        made = type(self).from_dict({**self._settings(), "narrowed": False})
-        return made.attach(self._store, filter=self._filter)
+        return type(self).from_dict(self.to_dict(), store=self._store, filter=self._filter)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self.__copy__()  # over the same store: there is no second one
@@ -101,12 +104,12 @@ def _read_back(kind: type[Attachable], data: dict[str, Any]) -> Attachable:
     return kind.from_dict(data)
 
 
-def spelled(namespace: NamespacesLike | list[list[str]]) -> tuple[Namespace, ...]:
+def spelled(namespace: NamespacesLike | Sequence[Sequence[str]]) -> tuple[Namespace, ...]:
     """Namespaces in one form, also after JSON, which knows no tuples.
 
     Raises:
         InvalidInputError: They are none.
     """
-    if isinstance(namespace, list):
-        return namespaces([tuple(one) if isinstance(one, list) else one for one in namespace])
-    return namespaces(namespace)
+    if isinstance(namespace, str | tuple) and not (namespace and isinstance(namespace[0], tuple)):
+        return namespaces(namespace)
+    return namespaces([one if isinstance(one, str) else tuple(one) for one in namespace])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
@@ -46,6 +46,16 @@ class MemoryRetriever(Attachable, BaseRetriever):
         InvalidInputError: The namespace or the filter cannot be used.
     """
 
+    arguments: ClassVar[tuple[str, ...]] = (
+        "namespace",
+        "limit",
+        "rerank",
+        "legs",
+        "per_document",
+        "neighbours",
+        "use_embedding",
+    )
+
     def __init__(
         self,
         store: AnyStore,
@@ -77,20 +87,10 @@ class MemoryRetriever(Attachable, BaseRetriever):
     def _connect(self) -> None:
         self._condition: Condition = condition(self._filter, fields_of_memories)
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "namespace": [list(one) for one in self.namespace],
-            "limit": self.limit,
-            "rerank": self.rerank,
-            "legs": self.legs,
-            "per_document": self.per_document,
-            "neighbours": self.neighbours,
-            "use_embedding": self.use_embedding,
-        }
-
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, **_: Any) -> dict[str, Any]:
         """How it is set, without the store, the filter, and what belongs to this process."""
-        return {**self._settings(), "narrowed": self.narrowed, "class_name": type(self).__name__}
+        own = {name: getattr(self, name) for name in self.arguments}
+        return {**own, "narrowed": self.narrowed, "class_name": type(self).__name__}
 
     def __repr__(self) -> str:
         return f"MemoryRetriever(limit={self.limit}, legs={self.legs!r}, rerank={self.rerank!r})"

@@ -14,6 +14,9 @@ AnyStore: TypeAlias = MemoryStore | AsyncMemoryStore
 Legs: TypeAlias = Literal["hybrid", "dense", "lexical", "learned"]
 Rerank: TypeAlias = Literal["none", "late", "full"]
 
+_LOOKED_AT = 1000
+"""Candidates that a search looks at before it returns fewer hits than it was asked for, where there are so many."""
+
 
 async def hits(
     io: IO,
@@ -29,13 +32,29 @@ async def hits(
     per_document: int | None,
     neighbours: int = 0,
     vector: Numbers | None = None,
+    ahead: int = 4,
 ) -> list[Hit]:
     """The best ``limit`` hits that are accepted; fewer only where there are no more.
+
+    Args:
+        io: How to reach the store.
+        store: Either.
+        query: See ``MemoryStore.search``, as what is not named here.
+        namespace: Where to look.
+        limit: Hits at most.
+        filter: What the store can decide.
+        accepts: What it cannot; None: nothing.
+        legs: Which propose candidates.
+        rerank: The last stage.
+        per_document: Hits of one document at most.
+        neighbours: Chunks to bring along.
+        vector: The query's.
+        ahead: How many times ``limit`` is asked for first where ``accepts`` may refuse some.
 
     Raises:
         MemoryPluginError: As ``MemoryStore.search``.
     """
-    wanted = limit if accepts is None else 4 * limit
+    wanted = limit if accepts is None else ahead * limit
     total: int | None = None
     while True:
         found = await io.call(
@@ -57,6 +76,6 @@ async def hits(
             return kept[:limit]
         if total is None:
             total = sum([await io.call(store.count, one) for one in namespaces(namespace)])
-        if wanted >= total:
+        if wanted >= total or (len(found) < wanted and total <= _LOOKED_AT):
             return kept
         wanted = min(8 * wanted, total)

@@ -26,7 +26,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "memory-plugin list -n alice --limit 20 --newest-first",
             "memory-plugin list -n alice/session-7 --json",
         ),
-        "get": ("memory-plugin get 00000000-0000-5000-8000-000000000000 -n alice",),
+        "get": (
+            "memory-plugin get 00000000-0000-5000-8000-000000000000 -n alice",
+            "memory-plugin get -n alice --source notes.md --json",
+        ),
         "count": ("memory-plugin count -n alice", "memory-plugin count -n alice --where team=search"),
         "facet": ("memory-plugin facet team -n alice", "memory-plugin facet '$source' -n alice --json"),
         "delete": (

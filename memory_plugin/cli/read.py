@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,7 +26,8 @@ from memory_plugin.cli.options import (
     namespace,
     namespaces,
 )
-from memory_plugin.types import Hit, Results
+from memory_plugin.errors import InvalidInputError, MemoryNotFoundError
+from memory_plugin.types import Hit, Record, Results
 
 STAGES = ("dense", "lexical", "learned", "fused", "late", "rerank")
 
@@ -195,8 +197,14 @@ def list_(
 
 
 def get(
-    identity: Annotated[str, typer.Argument(metavar="ID", help="As `list` and `search` show it.", show_default=False)],
     whose: NamespaceOption,
+    identity: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="As `list` and `search` show it.", show_default=False)
+    ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="Or all of the document of that name; may be repeated.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
     store: StoreOption = None,
     keys: KeysOption = None,
@@ -204,15 +212,25 @@ def get(
     embedder: EmbedderOption = EMBEDDER,
     offline: OfflineOption = False,
 ) -> None:
-    """Print one memory by its id."""
+    """Print one memory by its id, or documents by their names."""
     wanted = namespace(whose)
+    if (identity is None) == (not sources):
+        raise InvalidInputError("get needs exactly one of: an id, --source")
     with Place(store, keys, plaintext, embedder, offline).open() as memory:
-        record = memory.get(identity, wanted)
+        found = {identity: (memory.get(identity, wanted),)} if identity else memory.get_sources(sources or [], wanted)
+    if not found:
+        raise MemoryNotFoundError(f"no document named {', '.join(sources or [])[:60]!r} in namespace {whose!r:.120}")
     if as_json:
-        show.emit(show.record_json(record))
-    else:
+        show.emit(_as_json(found, by_id=identity is not None))
+        return
+    for record in (one for records in found.values() for one in records):
         show.say(record.passage or show.words(record))
         show.note(f"{show.place(record)}  {show.when(record)}  {dict(record.metadata) or ''}".strip())
+
+
+def _as_json(found: Mapping[str, Sequence[Record]], *, by_id: bool) -> dict[str, Any]:
+    made = {name: [show.record_json(one) for one in records] for name, records in found.items()}
+    return next(iter(made.values()))[0] if by_id else {"sources": made}
 
 
 def count(

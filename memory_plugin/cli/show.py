@@ -205,6 +205,7 @@ def record_json(record: Record) -> dict[str, Any]:
         "local_only": record.local_only,
         "media_type": record.media_type,
         "sha256": record.sha256,
+        "value": record.value,
     }
 
 

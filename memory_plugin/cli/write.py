@@ -205,8 +205,9 @@ def delete(
     identities: Annotated[
         list[str] | None, typer.Argument(metavar="[ID…]", help="As `list` shows them.", show_default=False)
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", help="Or the document of that name.", show_default=False)
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="Or the document of that name; may be repeated.", show_default=False),
     ] = None,
     where: WhereOption = None,
     since: SinceOption = None,
@@ -223,12 +224,14 @@ def delete(
     """Delete memories: those of the ids, of a document, that satisfy conditions, or all."""
     wanted = namespace(whose)
     filter_ = condition(where, since, until)
-    if sum((bool(identities), source is not None, filter_ is not None, everything)) != 1:
+    if sum((bool(identities), bool(sources), filter_ is not None, everything)) != 1:
         raise InvalidInputError("delete needs exactly one of: ids, --source, conditions (--where, --since), --all")
     with Place(store, keys, plaintext, embedder, offline).open() as memory:
-        what = "everything" if everything else f"{source!r}" if source else "these memories"
+        what = "everything" if everything else ", ".join(map(repr, sources)) if sources else "these memories"
         _ask(f"Delete {what} from {whose}?", yes=yes)
-        number = memory.delete(wanted, identities or None, source=source, filter=filter_, everything=everything)
+        number = memory.delete(
+            wanted, identities or None, source=sources or None, filter=filter_, everything=everything
+        )
     if as_json:
         show.emit({"deleted": number})
     else:

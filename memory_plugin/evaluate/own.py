@@ -10,6 +10,7 @@ from memory_plugin.engine.request import Legs
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.evaluate.figures import Evaluation, Ingest, RerankStage, Setup
 from memory_plugin.evaluate.running import Counted, Progress, Stages, runs, silent
+from memory_plugin.filters import eq, not_
 from memory_plugin.store import MemoryStore
 from memory_plugin.tokens import counter
 from memory_plugin.types import Document, Message, Namespace, Record
@@ -101,11 +102,11 @@ def gathered(memory: MemoryStore, questions: Sequence[Question], *, name: str = 
 
 
 def listed(memory: MemoryStore, namespace: Namespace) -> list[Record]:
-    """Every memory of a namespace, in time order."""
+    """Every memory of a namespace that a search may find, in time order."""
     found: list[Record] = []
     after: str | None = None
     while True:
-        page = memory.list(namespace, limit=PAGE, after=after)
+        page = memory.list(namespace, filter=not_(eq("$kind", "value")), limit=PAGE, after=after)
         found += page.records
         after = page.next
         if after is None:

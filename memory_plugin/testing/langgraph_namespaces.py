@@ -50,7 +50,9 @@ class NamespaceTests:
 
     @pytest.mark.parametrize("name", LISTS)
     def test_namespaces_are_listed_in_order(self, calls: Calls, name: str) -> None:
-        calls.batch([PutOp(place, key, {"in": [*place, key]}) for place in reversed(PLACES) for key in ("one", "other")])
+        calls.batch(
+            [PutOp(place, key, {"in": [*place, key]}) for place in reversed(PLACES) for key in ("one", "other")]
+        )
         conditions, expected = LISTS[name]
         assert calls.namespaces(**conditions) == expected
 
@@ -62,7 +64,9 @@ class NamespaceTests:
         assert calls.batch([ListNamespacesOp(())]) == [PLACES]
 
     def test_labels_of_any_text_stay_as_they_are(self, calls: Calls) -> None:
-        places: list[Namespace] = sorted([("ü", "東京"), ("*", "x"), ("a b", "\n"), ("A", "a"), ("a", "A"), ("x" * 200,)])
+        places: list[Namespace] = sorted(
+            [("ü", "東京"), ("*", "x"), ("a b", "\n"), ("A", "a"), ("a", "A"), ("x" * 200,)]
+        )
         calls.batch([PutOp(place, "k", {"in": [*place]}) for place in places])
         assert calls.namespaces() == places
         assert calls.namespaces(prefix=("ü",)) == [("ü", "東京")]

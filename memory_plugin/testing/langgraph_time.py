@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -14,28 +14,31 @@ from memory_plugin.testing.langgraph_calls import NOTES, Calls, OpenStore
 with needs("langgraph", "a LangGraph store's tests"):
     from langgraph.store.base import BaseStore, GetOp, PutOp, SearchOp, TTLConfig
 
-TICK = 0.25
-"""Seconds after which what is read and written here is due; stores that only tell whole seconds need more."""
-
 
 class TimeTests:
     """Items that expire, where the store says that it supports it."""
 
-    tick: float = TICK
+    tick: ClassVar[float] = 1.0
+    """Seconds in which all of a test's calls are done."""
+
+    def wait(self, ticks: float) -> None:
+        """Let time go by; replace it where the store's clock can be moved."""
+        time.sleep(ticks * self.tick)
 
     def sweep(self, store: BaseStore, calls: Calls) -> None:
         """Delete what has expired; replace it for a store that names it otherwise."""
         if calls.way == "blocking":
             store.sweep_ttl()  # type: ignore[attr-defined]
         else:
-            calls.portal.call(store.asweep_ttl)  # type: ignore[attr-defined]
+            sweep: Callable[[], Awaitable[int]] = store.asweep_ttl  # type: ignore[attr-defined]
+            calls.portal.call(sweep)
 
     @pytest.fixture
     def lasting(self, open_store: OpenStore, calls: Calls) -> Callable[..., Calls]:
         """Opens a store that supports TTL, with a configuration."""
 
         def make(**config: Any) -> Calls:
-            store = open_store(ttl=TTLConfig(**config, omit_expired=True))
+            store = open_store(ttl=cast("TTLConfig", {**config, "omit_expired": True}))
             if not store.supports_ttl:
                 pytest.skip("supports_ttl is False")
             return Calls(store, calls.way, calls.portal)
@@ -62,7 +65,7 @@ class TimeTests:
         calls.put(NOTES, "long", {"text": "tea"}, ttl=60)
         calls.put(NOTES, "ever", {"text": "tea"}, ttl=None)
         assert calls.value(NOTES, "short") == {"text": "tea"}
-        time.sleep(1.5 * self.tick)
+        self.wait(1.5)
         assert calls.get(NOTES, "short") is None
         assert calls.keys(NOTES) == calls.keys(NOTES, query="tea") == ["ever", "long"]
         assert calls.keys(NOTES, filter={"text": "tea"}) == ["ever", "long"]
@@ -71,7 +74,7 @@ class TimeTests:
     def test_a_page_is_full_of_what_has_not_expired(self, lasting: Callable[..., Calls]) -> None:
         calls = lasting()
         calls.batch([PutOp(NOTES, f"{n}", {"text": f"tea {n}"}, ttl=60 if n % 2 else self.minutes) for n in range(8)])
-        time.sleep(1.5 * self.tick)
+        self.wait(1.5)
         for named in ({}, {"query": "tea"}):
             assert len(calls.search(NOTES, limit=3, **named)) == 3
             assert calls.keys(NOTES, limit=100, **named) == ["1", "3", "5", "7"]
@@ -81,7 +84,7 @@ class TimeTests:
         for key in ("got", "found", "left"):
             calls.put((*NOTES, key), "k", {"text": key}, ttl=4 * self.minutes)
         for _ in range(3):
-            time.sleep(2 * self.tick)
+            self.wait(2)
             assert calls.value((*NOTES, "got"), "k") == {"text": "got"}
             assert calls.keys((*NOTES, "found")) == ["k"]
         assert calls.get((*NOTES, "left"), "k") is None
@@ -90,22 +93,22 @@ class TimeTests:
         calls = lasting()
         calls.put(NOTES, "k", {"text": "tea"}, ttl=3 * self.minutes)
         for _ in range(2):
-            time.sleep(self.tick)
+            self.wait(1)
             calls.get(NOTES, "k", refresh_ttl=False)
             calls.search(NOTES, refresh_ttl=False)
             calls.search(NOTES, query="tea", refresh_ttl=False)
             calls.batch([GetOp(NOTES, "k", refresh_ttl=False), SearchOp(NOTES, refresh_ttl=False)])
-        time.sleep(1.5 * self.tick)
+        self.wait(1.5)
         assert calls.get(NOTES, "k") is None
 
     def test_the_configuration_says_whether_reading_puts_off(self, lasting: Callable[..., Calls]) -> None:
         calls = lasting(refresh_on_read=False)
         calls.put(NOTES, "k", {}, ttl=3 * self.minutes)
         calls.put(NOTES, "other", {}, ttl=3 * self.minutes)
-        time.sleep(2 * self.tick)
+        self.wait(2)
         calls.get(NOTES, "k")
         calls.get(NOTES, "other", refresh_ttl=True)
-        time.sleep(2 * self.tick)
+        self.wait(2)
         assert calls.keys(NOTES) == ["other"]
 
     def test_the_configuration_says_how_long_new_items_live(self, lasting: Callable[..., Calls]) -> None:
@@ -114,7 +117,7 @@ class TimeTests:
         calls.put(NOTES, "own", {}, ttl=60)
         calls.put(NOTES, "ever", {}, ttl=None)
         assert calls.keys(NOTES) == ["ever", "k", "own"]
-        time.sleep(1.5 * self.tick)
+        self.wait(1.5)
         assert calls.keys(NOTES) == ["ever", "own"]
 
     def test_writing_begins_anew(self, lasting: Callable[..., Calls]) -> None:
@@ -125,7 +128,7 @@ class TimeTests:
         calls.put(NOTES, "shorter", {"n": 2}, ttl=self.minutes)
         calls.put(NOTES, "longer", {"n": 2}, ttl=60)
         calls.put(NOTES, "ever", {"n": 2}, ttl=None)
-        time.sleep(1.5 * self.tick)
+        self.wait(1.5)
         assert calls.keys(NOTES, filter={"n": 2}) == ["ever", "longer"]
         calls.put(NOTES, "shorter", {"n": 3})
         assert calls.value(NOTES, "shorter") == {"n": 3}
@@ -138,7 +141,7 @@ class TimeTests:
             calls.put(place, "ever", {"text": "tea"})
         self.sweep(calls.store, calls)
         assert calls.value(NOTES, "short") == {"text": "tea"}
-        time.sleep(1.5 * self.tick)
+        self.wait(1.5)
         self.sweep(calls.store, calls)
         self.sweep(calls.store, calls)
         assert calls.keys(()) == ["ever", "ever", "long", "long"]
@@ -149,7 +152,7 @@ class TimeTests:
         calls = lasting()
         calls.put(NOTES, "k", {}, ttl=self.minutes)
         first = calls.at(NOTES, "k")
-        time.sleep(1.5 * self.tick)
+        self.wait(1.5)
         calls.put(NOTES, "k", {})
         assert calls.at(NOTES, "k").created_at > first.created_at
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from memory_plugin.dataset import Question
 from memory_plugin.errors import RerankError, translate
+from memory_plugin.filters import eq, not_
 from memory_plugin.ids import NamespaceLike
 from memory_plugin.store import MemoryStore
 from memory_plugin.train.pairs import Pairs
@@ -133,7 +134,7 @@ def _too_good(grades: Mapping[str, float], answer: str, found: Sequence[str]) ->
 def _everything(memory: MemoryStore, namespace: NamespaceLike) -> Iterator[Record]:
     after = None
     while True:
-        page = memory.list(namespace, limit=10_000, after=after)
+        page = memory.list(namespace, filter=not_(eq("$kind", "value")), limit=10_000, after=after)
         yield from page.records
         after = page.next
         if after is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from agents import Model, ModelResponse, Usage
 from openai.types.responses import (
@@ -58,9 +58,9 @@ class Scripted(Model):
         self.inputs: list[list[Any]] = []
         self.instructions: list[str | None] = []
 
-    def _next(self, instructions: str | None, given: object) -> list[Output]:
-        self.instructions.append(instructions)
-        self.inputs.append(cast("list[Any]", copy.deepcopy(given)))
+    def _next(self, system_instructions: str | None, input: Any, **_: object) -> list[Output]:  # noqa: A002
+        self.instructions.append(system_instructions)
+        self.inputs.append(copy.deepcopy(input))
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             raise step
@@ -68,20 +68,16 @@ class Scripted(Model):
             step = step(self.inputs[-1])
         return [said(step)] if isinstance(step, str) else list(step)
 
-    async def get_response(  # type: ignore[override]  # the arguments that it has no use for
-        self, system_instructions: str | None, input: object, *_: object, **__: object
-    ) -> ModelResponse:
-        return ModelResponse(output=self._next(system_instructions, input), usage=Usage(), response_id=None)
+    async def get_response(self, *asked: Any, **options: Any) -> ModelResponse:
+        return ModelResponse(output=self._next(*asked[:2], **options), usage=Usage(), response_id=None)
 
-    async def stream_response(  # type: ignore[override]
-        self, system_instructions: str | None, input: object, *_: object, **__: object
-    ) -> AsyncIterator[ResponseCompletedEvent]:
+    async def stream_response(self, *asked: Any, **options: Any) -> AsyncIterator[ResponseCompletedEvent]:
         response = Response(
             id="resp_1",
             created_at=0,
             model="scripted",
             object="response",
-            output=self._next(system_instructions, input),
+            output=self._next(*asked[:2], **options),
             tool_choice="auto",
             tools=[],
             parallel_tool_calls=False,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+from llama_index.core.llms import MockFunctionCallingLLM
 
 from memory_plugin import AsyncMemoryStore, MemoryStore
 from memory_plugin.index.edge import EdgeIndex
@@ -52,3 +55,26 @@ class Watch:
     def here(self) -> list[str]:
         """The verbs that were called on this thread."""
         return [verb for verb, thread in self.calls if thread == threading.get_ident()]
+
+
+def scripted(*answers: str | ChatMessage) -> tuple[MockFunctionCallingLLM, list[list[ChatMessage]]]:
+    """A model of LlamaIndex that gives these answers, one after the other, and what it was sent."""
+    left, sent = list(answers), []
+
+    def answer(messages: Sequence[ChatMessage], **_: Any) -> ChatMessage:
+        sent.append([message.model_copy(deep=True) for message in messages])
+        given = left.pop(0)
+        return ChatMessage(role="assistant", content=given) if isinstance(given, str) else given
+
+    return MockFunctionCallingLLM(response_generator=answer, is_chat_model=True), sent
+
+
+def calling(tool: str, id_: str = "call-1", **arguments: Any) -> ChatMessage:
+    """An answer that is a call of a tool."""
+    block = ToolCallBlock(tool_call_id=id_, tool_name=tool, tool_kwargs=arguments)
+    return ChatMessage(role="assistant", blocks=[block])
+
+
+def text_of(messages: Sequence[ChatMessage]) -> str:
+    """All words of messages."""
+    return "\n".join(message.content or "" for message in messages)

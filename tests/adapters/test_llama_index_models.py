@@ -46,7 +46,7 @@ class Seen(OverlapReranker):
 def events() -> Iterator[list[Any]]:
     seen: list[Any] = []
 
-    class Keep(BaseEventHandler):  # type: ignore[misc]
+    class Keep(BaseEventHandler):
         def handle(self, event: Any, **kwargs: Any) -> None:
             seen.append(event)
 

@@ -210,7 +210,7 @@ def test_fused_with_others(store: MemoryStore) -> None:
 def test_events_are_those_of_a_retriever(store: MemoryStore) -> None:
     names: list[str] = []
 
-    class Names(BaseEventHandler):  # type: ignore[misc]
+    class Names(BaseEventHandler):
         def handle(self, event: Any, **kwargs: Any) -> None:
             names.append(event.class_name())
 

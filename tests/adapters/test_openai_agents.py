@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,13 @@ from agents.memory.session import Session  # noqa: E402
 from agents.run_config import CallModelData, ModelInputData  # noqa: E402
 
 from memory_plugin.adapters.openai_agents import MemorySession, memory_tools, recall_filter  # noqa: E402
-from tests.adapters.agents_sdk import Scripted, call, said, thought  # noqa: E402
+from tests.adapters.agents_sdk import Scripted, call, thought  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_sent() -> Iterator[None]:
+def nothing_is_sent() -> None:
     """The SDK's tracing goes to its vendor unless it is switched off."""
     set_tracing_disabled(True)
-    yield
-    set_tracing_disabled(False)
 
 
 def open_store(path: Path, embedder: HashEmbedder | None = None) -> MemoryStore:
@@ -117,9 +116,9 @@ class SessionTests:
 
     def test_it_is_a_session(self, make: Any) -> None:
         session = make("one")
-        assert isinstance(session, Session)
-        assert session.session_id == "one"
         assert session.session_settings.limit is None
+        assert session.session_id == "one"
+        assert isinstance(session, Session)
 
     async def test_items_come_back_exactly_and_in_order(self, make: Any) -> None:
         session = make("one")
@@ -152,6 +151,7 @@ class SessionTests:
         await session.add_items(list(self.MESSAGES))
         assert await session.get_items() == list(self.MESSAGES[-2:])
         assert await session.get_items(3) == list(self.MESSAGES[-3:])
+        assert await make("one", session_settings={"limit": 1}).get_items() == [self.MESSAGES[-1]]
         session.session_settings = SessionSettings(limit=4)
         assert await session.get_items() == list(self.MESSAGES[-4:])
         session.session_settings = None
@@ -294,20 +294,17 @@ class TestSQLiteSession(SessionTests):
             session.close()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryStore]:
+    with open_store(tmp_path_factory.mktemp("shared")) as store:
+        yield store
+
+
 class TestMemorySession(SessionTests):
     @pytest.fixture
-    def make(self, store: MemoryStore) -> Any:
-        return lambda session_id, **options: MemorySession(store, "alice", session_id, **options)
-
-
-class TestMemorySessionOfAnAsyncStore(SessionTests):
-    @pytest.fixture
-    async def make(self, tmp_path: Path) -> AsyncIterator[Any]:
-        index = EdgeIndex(tmp_path / "store", durability="process")
-        async with AsyncMemoryStore(
-            index, HashEmbedder(), reranker=None, late=None, keyring=tmp_path / "keys.json"
-        ) as store:
-            yield lambda session_id, **options: MemorySession(store, "alice", session_id, **options)
+    def make(self, shared: MemoryStore, request: pytest.FixtureRequest) -> Any:
+        """Each test is another user."""
+        return lambda session_id, **options: MemorySession(shared, request.node.name, session_id, **options)
 
 
 async def ask(agent: Any, question: Any, *, way: str = "async", **options: Any) -> Any:
@@ -320,6 +317,17 @@ async def ask(agent: Any, question: Any, *, way: str = "async", **options: Any) 
     return streamed.final_output
 
 
+@pytest.fixture
+def own_loop() -> Iterator[None]:
+    """``run_sync`` makes a loop where there is none, and leaves it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("own_loop")
 def test_a_session_survives_closing_the_store(tmp_path: Path) -> None:
     """Without a running loop, too."""
     for question, answer in (("I moved to Lisbon.", "Noted."), ("Where do I live?", "In Lisbon.")):
@@ -390,6 +398,34 @@ async def test_cleared_is_cleared(store: MemoryStore) -> None:
     assert "cherry" in json.dumps((await recall(data)).input)
     await session.pop_item()
     assert (await recall(data)).input == data.model_data.input
+
+
+class Watched:
+    """A store that notes which threads its verbs run on."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store, self.threads = store, dict[str, set[int]]()
+
+    def __getattr__(self, verb: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.threads.setdefault(verb, set()).add(threading.get_ident())
+            return getattr(self.store, verb)(*arguments, **options)
+
+        return call
+
+
+async def test_a_blocking_store_is_never_used_on_the_loops_thread(store: MemoryStore) -> None:
+    watched: Any = Watched(store)
+    session = MemorySession(watched, "alice", "one")
+    model = Scripted([call("search_memory", '{"query": "Lisbon"}')], "Yes.", "No.")
+    agent = Agent("a", model=model, tools=memory_tools(watched, "alice"))
+    for question in ("I moved to Lisbon.", "Where do I live?"):
+        await ask(agent, question, session=session, run_config=config(Conversation(watched, "alice")))
+    await session.get_items(2)
+    await session.pop_item()
+    await session.clear_session()
+    assert {"add", "search", "context", "list", "count", "get_sources", "delete"} <= set(watched.threads)
+    assert not any(threading.get_ident() in threads for threads in watched.threads.values())
 
 
 class Failing(HashEmbedder):
@@ -467,7 +503,7 @@ async def test_recall_without_a_session_and_with_the_sdks_own(known: MemoryStore
     own = SQLiteSession("one", tmp_path / "sessions.db")
     for session in (None, own):
         model = Scripted("In Lisbon.")
-        options = {"session": session, "run_config": config(Conversation(known, "alice"))}
+        options: dict[str, Any] = {"session": session, "run_config": config(Conversation(known, "alice"))}
         await ask(Agent("assistant", model=model), "Where did Alice move to?", **options)
         assert "Alice moved to Lisbon" in texts(model.inputs[0])[0]
     assert "memories>" not in json.dumps(await own.get_items())
@@ -578,3 +614,19 @@ def test_a_model_cannot_say_whose_memories(store: MemoryStore) -> None:
         memory_tools(store, [])
     with pytest.raises(InvalidInputError):
         memory_tools(store, "alice", limit=0)
+
+
+async def test_a_word_is_enough_with_the_models_that_ship(tmp_path: Path) -> None:
+    """A number that no embedding tells from another, said a hundred messages ago in another session."""
+    with MemoryStore.open(tmp_path / "store", keyring=tmp_path / "keys.json") as store:
+        said: list[Any] = [
+            {"role": "user", "content": f"Ticket {number} is about the printer."} for number in range(40)
+        ]
+        said.append({"role": "user", "content": "The door code of the archive is QX-7731."})
+        await MemorySession(store, "alice", "monday").add_items(said)
+        model = Scripted("It is.")
+        session = MemorySession(store, "alice", "friday")
+        run_config = config(Conversation(store, "alice", limit=3))
+        await ask(Agent("a", model=model), "What was QX-7731 for?", session=session, run_config=run_config)
+        assert "The door code of the archive is QX-7731." in texts(model.inputs[0])[0]
+        assert texts(await session.get_items()) == ["What was QX-7731 for?", "It is."]
