@@ -114,10 +114,6 @@ class MemoryBlock(Attachable, BaseMemoryBlock[str]):
     def _connect(self) -> None:
         self._conversations = OrderedDict()
 
-    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """How it is set, without the store and the filter."""
-        return {**self.model_dump(**kwargs), "class_name": type(self).__name__}
-
     def _conversation(self, session_id: str | None) -> Conversation:
         session: Namespace | None = self.session
         if session is None and session_id:
