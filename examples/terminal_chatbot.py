@@ -30,7 +30,7 @@ Answer: TypeAlias = Callable[[list[Any]], Iterator[str]]  # from messages to the
 
 def openai_answers(client: openai.OpenAI, model: str) -> Answer:
     def answer(messages: list[Any]) -> Iterator[str]:
-        system = [{"role": "system", "content": SYSTEM}]
+        system: list[Any] = [{"role": "system", "content": SYSTEM}]
         with client.chat.completions.stream(model=model, messages=[*system, *messages]) as stream:
             yield from (event.delta for event in stream if event.type == "content.delta")
 
