@@ -362,6 +362,21 @@ def test_two_processes_see_what_the_other_did(two: tuple[MemoryStore, MemoryStor
     assert run(here.latest(io, 2)) == []
 
 
+def test_an_item_that_another_process_takes_between_counting_and_reading(
+    two: tuple[MemoryStore, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = (Transcript(store, SESSION) for store in two)
+    io = Blocking()
+    run(here.append(io, [(number, None) for number in range(6)]))
+    for read, expected in (("latest", [3, 4]), ("pop", 3)):
+        counts = [two[0].count(SESSION, filter=module.ITEMS)]
+        run(there.pop(io))
+        monkeypatch.setattr(two[0], "count", _first(counts, two[0].count))
+        assert run(here.latest(io, 2) if read == "latest" else here.pop(io)) == expected
+        monkeypatch.undo()
+    assert run(there.latest(io)) == [0, 1, 2]
+
+
 def test_what_two_processes_append_at_the_same_moment_stays_together(
     two: tuple[MemoryStore, MemoryStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +390,13 @@ def test_what_two_processes_append_at_the_same_moment_stays_together(
     assert [text[1] for text in items] == ["0", "1", "2", "3"] * 2
     assert {"".join(text[0] for text in items[:4]), "".join(text[0] for text in items[4:])} == {"aaaa", "bbbb"}
     assert run(Transcript(two[1], SESSION).latest(io, 3)) == items[-3:]
+
+
+def _first(answers: list[int], then: Callable[..., int]) -> Callable[..., int]:
+    def call(*arguments: Any, **named: Any) -> int:
+        return answers.pop() if answers else then(*arguments, **named)
+
+    return call
 
 
 async def _nothing(self: Transcript, io: IO, tail: object, least: int) -> None:
