@@ -51,6 +51,8 @@ TESTS = {
     "fastembed": ["tests/embedders/test_fastembed.py"],
     "images": ["tests/test_picture.py"],
 }
+BESIDE = {"langchain": ["langchain-tests"], "langgraph": ["langchain"]}
+"""What the tests of an extra import that it does not bring."""
 
 
 def uv(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -84,10 +86,11 @@ def check(extra: str, place: Path, *, tests: bool) -> str:
         return tried.stderr
     chosen = tests_of(extra) if tests else []
     if chosen:
-        # At their highest: only what users are promised is looked at.
-        uv("pip", "install", "--quiet", "--python", python, "pytest", "pytest-asyncio", "pytest-timeout", "hypothesis")
+        # What tests need besides is not held to anything.
+        beside = ["pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "pillow", *BESIDE.get(extra, ())]
+        uv("pip", "install", "--quiet", "--python", python, *beside)
         ran = subprocess.run(
-            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen],
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default", *chosen],
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return ran.stdout[-3000:] if ran.returncode else ""

@@ -10,6 +10,7 @@ from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from memory_plugin import Hit
 from memory_plugin.adapters.llama_index.conditions import Condition, condition
 from memory_plugin.adapters.llama_index.detached import Attachable, spelled
 from memory_plugin.adapters.llama_index.nodes import fields_of_memories, memory_metadata, node_of
@@ -114,4 +115,8 @@ class MemoryRetriever(Attachable, BaseRetriever):
             neighbours=self.neighbours,
             vector=vector if self.legs in ("hybrid", "dense") or alone else None,
         )
-        return [node_of(hit) for hit in found]
+        return await io.call(_nodes, found)
+
+
+def _nodes(hits: Sequence[Hit]) -> list[NodeWithScore]:
+    return [node_of(hit) for hit in hits]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from memory_plugin import AsyncMemoryStore, Hit, MemoryStore
@@ -71,7 +71,7 @@ async def hits(
         )
         if accepts is None:
             return list(found)
-        kept = [hit for hit in found if accepts(hit.record)]
+        kept = await io.call(_accepted, found, accepts)
         if len(kept) >= limit:
             return kept[:limit]
         if total is None:
@@ -79,3 +79,7 @@ async def hits(
         if wanted >= total or (len(found) < wanted and total <= _LOOKED_AT):
             return kept
         wanted = min(8 * wanted, total)
+
+
+def _accepted(found: Sequence[Hit], accepts: Callable[[Record], bool]) -> list[Hit]:
+    return [hit for hit in found if accepts(hit.record)]
