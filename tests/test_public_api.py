@@ -67,7 +67,7 @@ def test_everything_public_is_explained(name: str) -> None:
 
 
 _HEAVY = """
-openai cohere voyageai llama_index langchain langchain_core mcp torch transformers
+openai cohere voyageai llama_index langchain langchain_core langgraph mcp agents anthropic torch transformers
 onnxruntime tiktoken qdrant_client qdrant_edge keyring boto3
 """
 HEAVY = _HEAVY.split()
