@@ -128,15 +128,17 @@ async def _newest(
     more = True
     while more and (needed is None or len(found) < needed):
         items, after = await _page(io, shelf, namespace, where, after, None if found or after else needed)
-        passing = await io.call(_passing, await shelf.living(io, items), filter_)
-        await io.call(_gather, found, passing)
+        living = await shelf.living(io, items)
+        await io.call(_gather, found, living, filter_)
+        await io.call(items.clear)  # where it is done: letting go of many takes time
         more = after is not None
     return await io.call(lambda: list(found.values()))
 
 
-def _gather(found: dict[tuple[Namespace, str], Kept], items: Iterable[Kept]) -> None:
-    for one in items:
+def _gather(found: dict[tuple[Namespace, str], Kept], items: list[Kept], filter_: Mapping[str, Any] | None) -> None:
+    for one in _passing(items, filter_):
         found.setdefault(one.place, one)
+    items.clear()
 
 
 async def _page(
