@@ -32,6 +32,8 @@ with needs("openai-agents", "the OpenAI Agents SDK adapter"):
 
 RecallFilter: TypeAlias = Callable[[CallModelData[Any]], Awaitable[ModelInputData]]
 
+__all__ = ["MemorySession", "memory_tools", "recall_filter"]
+
 _WORDS = ("input_text", "output_text", "text")
 
 
@@ -138,8 +140,8 @@ def recall_filter(
         turns = _turns(given.input)
         if any(turn.role == "user" for turn in turns):
             memories = last = await conversation.recalled(io, turns)
-        else:  # a later step of a conversation that the service keeps: it has the user's message, and items sent before
-            memories = last if place == "instructions" else ""
+        else:  # a later step: the service keeps the user's message, or a handoff made one text of the conversation
+            memories = last
         return _with_memories(given, memories, place, role) if memories else given
 
     return recall
@@ -205,15 +207,18 @@ async def _apply(inner: CallModelInputFilter, data: CallModelData[Any]) -> Model
 def _with_memories(given: ModelInputData, memories: str, place: str, role: str) -> ModelInputData:
     if place == "instructions":
         return replace(given, instructions=f"{given.instructions}\n\n{memories}" if given.instructions else memories)
-    at = max(index for index, item in enumerate(given.input) if _role(item) == "user")
+    places = [index for index, item in enumerate(given.input) if _role(item) == "user"]
+    places = places or [index for index, item in enumerate(given.input) if _role(item) is not None]
+    if not places:
+        return given  # nothing but what a tool answered: what was sent before, memories included, is at the service
     # A copy of the list, never of its items: the SDK knows them by identity.
     item = cast("TResponseInputItem", {"role": role, "content": memories})
-    return replace(given, input=[*given.input[:at], item, *given.input[at:]])
+    return replace(given, input=[*given.input[: places[-1]], item, *given.input[places[-1] :]])
 
 
 def _turns(items: Sequence[object]) -> list[Turn]:
-    """What was said: messages of the user and the assistant."""
-    turns = (_turn(item) for item in items if _role(item) in ("user", "assistant"))
+    """What was said, and that something was done since: a turn in which a tool takes its time is still the same."""
+    turns = (_turn(item) for item in items if _role(item) not in ("system", "developer"))
     return [turn for turn in turns if turn is not None]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from memory_plugin import AsyncMemoryStore, EmbeddingError, InvalidInputError, MemoryStore
+from memory_plugin import AsyncMemoryStore, EmbeddingError, InvalidInputError, MemoryStore, MissingExtraError
+from memory_plugin.adapters import conversation as conversations
 from memory_plugin.adapters.conversation import Conversation
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
@@ -454,7 +457,15 @@ async def test_a_store_that_fails_leaves_no_half_of_a_turn(tmp_path: Path) -> No
         assert texts(await session.get_items()) == ["Hi!", "Hello.", "Anyone?", "Yes."]
 
 
-@pytest.mark.parametrize("session_id", ["", 7, "x" * 2000])
+def test_without_the_sdk_the_pip_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "agents"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "memory_plugin.adapters.openai_agents")
+    with pytest.raises(MissingExtraError, match=r"pip install 'memory-plugin\[openai-agents\]'"):
+        importlib.import_module("memory_plugin.adapters.openai_agents")
+
+
+@pytest.mark.parametrize("session_id", ["", 7, "x" * 2000], ids=["empty", "number", "long"])
 def test_ids_that_cannot_be(store: MemoryStore, session_id: Any) -> None:
     with pytest.raises(InvalidInputError):
         MemorySession(store, "alice", session_id)
@@ -497,6 +508,17 @@ async def test_recall_happens_once_a_turn_and_is_not_kept(known: MemoryStore, wa
     kept: Any = await session.get_items()
     assert "memories>" not in json.dumps(kept)
     assert last[:-2] + last[-1:] == kept[:-1]
+
+
+async def test_a_tool_that_takes_long_does_not_begin_a_new_turn(
+    known: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "RETRY_SECONDS", 0.0)
+    conversation = Counting(known, "alice")
+    model = Scripted([thought("Hm."), call("weather", '{"city": "Lisbon"}')], "Sunny.")
+    agent = Agent("assistant", model=model, tools=[weather])
+    await ask(agent, "Weather where Alice moved to?", run_config=config(conversation))
+    assert (len(model.inputs), conversation.searches) == (2, 1)
 
 
 async def test_recall_without_a_session_and_with_the_sdks_own(known: MemoryStore, tmp_path: Path) -> None:
@@ -546,6 +568,20 @@ async def test_a_handoff_is_the_same_turn(known: MemoryStore) -> None:
     await ask(first, "Where did Alice move to?", run_config=config(conversation))
     assert conversation.searches == 1
     assert "Alice moved to Lisbon" in texts(last.inputs[0])[0]
+
+
+@pytest.mark.parametrize("place", ["input", "instructions"])
+async def test_a_handoff_that_makes_one_text_of_the_conversation(known: MemoryStore, place: str) -> None:
+    conversation = Counting(known, "alice")
+    second = Agent("second", instructions="Go on.", model=(last := Scripted("In Lisbon.")))
+    first = Agent("first", model=Scripted([call("transfer_to_second")]), handoffs=[handoff(second)])
+    run_config = config(conversation, place=place)
+    run_config.nest_handoff_history = True
+    await ask(first, "Where did Alice move to?", run_config=run_config)
+    assert conversation.searches == 1
+    assert "user" not in [item.get("role") for item in last.inputs[0]]
+    sent = texts(last.inputs[0])[0] if place == "input" else str(last.instructions[0])
+    assert "Alice moved to Lisbon in May." in sent
 
 
 async def test_nothing_to_ask_and_nothing_found(known: MemoryStore) -> None:
