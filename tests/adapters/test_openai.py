@@ -427,7 +427,7 @@ def test_resources_made_with_the_client(wire: WireServer, store: MemoryStore) ->
 
 def test_a_client_whose_requests_go_past_us_is_refused(plain: OpenAI, store: MemoryStore) -> None:
     class Elsewhere(OpenAI):
-        chat = property(lambda self: plain.chat)  # type: ignore[assignment]
+        chat = property(lambda self: plain.chat)
 
     with Elsewhere(api_key="x") as client, pytest.raises(ConfigurationError, match="upgrade"):
         with_memory(client, store, "alice")
