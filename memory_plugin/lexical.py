@@ -74,6 +74,9 @@ def terms(text: str, language: Language = "english") -> list[str]:
     whole: list[str] = []
     words: list[str] = []
     for compound in _COMPOUND.findall(text):
+        if compound.isascii() and compound.isalpha() and not _composite(compound):
+            words.append(compound.lower())  # most words: there is nothing to take apart
+            continue
         simple = _WORD.findall(compound)
         if len(simple) > 1 and not _elision(compound):
             whole.append(compound.lower())

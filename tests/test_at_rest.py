@@ -17,6 +17,7 @@ from memory_plugin.crypto.terms import TermHash
 from memory_plugin.lexical import terms
 from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.types import Json
+from tests.on_disk import written_below
 from tests.pictures import ColourEmbedder, png
 from tests.test_learned_terms import WeighingEmbedder
 
@@ -50,25 +51,10 @@ def encodings(canary: str) -> Iterator[tuple[str, bytes]]:
         yield f"base64url+{shift}", safe[4 if shift else 0 : len(safe) - 4]
 
 
-CHUNK = 1 << 20
-
-
 def found(directory: Path, needles: dict[str, bytes]) -> set[str]:
     """Names of the needles that stand in any file under the directory, or in a file's name."""
-    overlap = max(map(len, needles.values()))
-    hits: set[str] = set()
-    for path in directory.rglob("*"):
-        hits |= {name for name, needle in needles.items() if needle in str(path).encode()}
-        if path.is_file():
-            with path.open("rb") as file:
-                before = b""
-                while part := file.read(CHUNK):
-                    # The engine's files are mostly holes, which read as zeros.
-                    window = before + part if part.count(0) < len(part) else b""
-                    if window:
-                        hits |= {name for name, needle in needles.items() if needle in window}
-                    before = part[-overlap:]
-    return hits
+    content = [*(str(path).encode() for path in directory.rglob("*")), *written_below(directory).values()]
+    return {name for name, needle in needles.items() if any(needle in one for one in content)}
 
 
 class Model(WeighingEmbedder, ColourEmbedder):

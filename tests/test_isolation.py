@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from memory_plugin.testing.doubles import HashEmbedder, WordTokenizer
 Crowd: TypeAlias = tuple[MemoryStore, list[tuple[str, ...]], dict[str, int]]
 
 MEMORIES = 200
-QUERIES = 5_000
+QUERIES = int(os.environ.get("MEMORY_PLUGIN_QUERIES", "2000"))
 
 # Names that something between here and the disk might take for one another, or for a command.
 NAMES = [
@@ -91,6 +92,7 @@ BELOW = [
     ("b", "a"),
 ]
 
+HUGE = "y" * 2**20
 HOSTILE = [
     *("alice", "secret", "'; DROP TABLE memories; --", "../../etc/passwd", "$role", "\x00", "a\x00b", "*", "%", "[1]"),
     *('{"filter": {}}', "caf\u00e9", "cafe\u0301", "\u202esecret", "🦊", "ا", "token of alice", "x" * 5_000, "\ud800"),
@@ -202,8 +204,8 @@ def some_namespace(dice: random.Random, people: list[tuple[str, ...]]) -> Any:
     other = dice.choice(people)
     strange: list[Any] = [
         *(
-            "y" * 2**20,
-            ("alice", "y" * 2**20),
+            HUGE,
+            ("alice", HUGE),
             "\ud800",
             (one[0], ""),
             (*one, "x"),

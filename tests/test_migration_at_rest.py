@@ -16,6 +16,7 @@ from memory_plugin.flow import run
 from memory_plugin.manifest import space
 from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.types import Embeddings, InputType
+from tests.on_disk import written_below
 
 NOTES = [f"note {n} of topic{n % 7} says thing{n * 31 % 101} and word{n * 17 % 53}" for n in range(40)]
 SOME = 12
@@ -47,8 +48,8 @@ def needles(store: MemoryStore, name: str) -> list[bytes]:
 
 
 def found(where: Path, *wanted: list[bytes]) -> list[int]:
-    """How many of each are in the files, which are mostly holes."""
-    content = b"".join(path.read_bytes().replace(bytes(4096), b"") for path in where.rglob("*") if path.is_file())
+    """How many of each are in the files."""
+    content = b"".join(written_below(where).values())
     return [sum(one in content for one in ones) for ones in wanted]
 
 

@@ -29,9 +29,9 @@ TOLERANCE = 0.06
     ],
 )
 def test_bytes_of_real_stores(
-    tmp_path: Path, dimension: int, quantization: Quantization, options: dict[str, Any]
+    disk_path: Path, dimension: int, quantization: Quantization, options: dict[str, Any]
 ) -> None:
-    built = build(tmp_path, 2000, dimension, quantization, **{"words": 12, "subjects": 2, **options})
+    built = build(disk_path, 2000, dimension, quantization, **{"words": 12, "subjects": 2, **options})
     # An int8 store is rewritten by the engine, into files of its choice: up to 8 % less than planned was seen.
     assert built.plan.disk_bytes == pytest.approx(built.disk_bytes, rel=0.1 if quantization == "int8" else TOLERANCE)
     for part, measured in built.disk.items():

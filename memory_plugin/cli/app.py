@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from memory_plugin.cli import check, measure, migrate, read, show, sizing, train, write
+from memory_plugin.cli import check, mcp, measure, migrate, read, show, sizing, train, write
 from memory_plugin.cli.examples import EXAMPLES
 from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
@@ -23,28 +24,42 @@ DEBUG = "MEMORY_PLUGIN_DEBUG"
 INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
+@contextmanager
+def _guarded(*, as_json: bool) -> Iterator[None]:
+    """Errors become one clear line and a status, never a traceback."""
+    try:
+        yield
+        sys.stdout.flush()  # while a closed pipe can still be told
+    except MemoryPluginError as error:
+        show.failure(type(error).__name__, str(error), as_json=as_json)
+        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
+    except (KeyboardInterrupt, typer.Abort):
+        show.failure("Interrupted", "interrupted: what was reported as done is kept", as_json=as_json)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _discard_output()
+        raise typer.Exit(PIPE_CLOSED) from None
+    except OSError as error:
+        show.failure(type(error).__name__, f"{error.strerror or error}: {error.filename or ''}", as_json=as_json)
+        raise typer.Exit(1) from error
+
+
 class Guarded(TyperCommand):
-    """A command that leaves with one clear line and a status, never with a traceback."""
+    """A command that leaves with one clear line and a status."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; write out what it printed, while a closed pipe can still be told."""
-        as_json = bool(ctx.params.get("as_json"))
-        try:
-            found = super().invoke(ctx)
-            sys.stdout.flush()
-            return found
-        except MemoryPluginError as error:
-            show.failure(type(error).__name__, str(error), as_json=as_json)
-            raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
-        except (KeyboardInterrupt, typer.Abort):
-            show.failure("Interrupted", "interrupted: what was reported as done is kept", as_json=as_json)
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            _discard_output()
-            raise typer.Exit(PIPE_CLOSED) from None
-        except OSError as error:
-            show.failure(type(error).__name__, f"{error.strerror or error}: {error.filename or ''}", as_json=as_json)
-            raise typer.Exit(1) from error
+        """Run the command."""
+        with _guarded(as_json=bool(ctx.params.get("as_json"))):
+            return super().invoke(ctx)
+
+
+class GuardedGroup(TyperGroup):
+    """The same for a command with commands under it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, or the one under it."""
+        with _guarded(as_json=False):
+            return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -76,11 +91,15 @@ def _all(
 
 def _register(commands: Sequence[tuple[str, Callable[..., None]]]) -> None:
     for path, function in commands:
-        # A blank line between two lines keeps them apart; the backslash keeps rich from reading markup.
-        lines = "\n\n".join(f"  {line}" for line in EXAMPLES[path])
         group, _, name = path.rpartition(" ")
         under = GROUPS[group] if group else app
-        under.command(name, cls=Guarded, epilog=f"Examples:\n\n{lines}".replace("[", "\\["))(function)
+        under.command(name, cls=Guarded, epilog=_examples(path))(function)
+
+
+def _examples(path: str) -> str:
+    # A blank line between two lines keeps them apart; the backslash keeps rich from reading markup.
+    lines = "\n\n".join(f"  {line}" for line in EXAMPLES[path])
+    return f"Examples:\n\n{lines}".replace("[", "\\[")
 
 
 def _group(name: str, words: str) -> typer.Typer:
@@ -89,7 +108,15 @@ def _group(name: str, words: str) -> typer.Typer:
     return made
 
 
-GROUPS = {"train": _group("train", "Make a model of your own.")}
+def _command_group(name: str, function: Callable[..., None]) -> typer.Typer:
+    """A command that has commands under it."""
+    made = typer.Typer(cls=GuardedGroup, invoke_without_command=True, rich_markup_mode="rich", epilog=_examples(name))
+    made.callback()(function)
+    app.add_typer(made, name=name)
+    return made
+
+
+GROUPS = {"train": _group("train", "Make a model of your own."), "mcp": _command_group("mcp", mcp.serve)}
 """Commands under a name of their own."""
 
 
@@ -111,6 +138,8 @@ _register(
         ("eval", measure.evaluate),
         ("plan", sizing.sizes),
         ("train embedder", train.embedder),
+        ("mcp token", mcp.token),
+        ("mcp config", mcp.config),
     )
 )
 

@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-NEEDS: Mapping[str, str] = MappingProxyType(
-    {"memory-plugin train embedder pairs.jsonl --out my-model --epochs 1": "train"}
-)
-"""Examples that work with an extra only, and which."""
-
 EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "add": (
@@ -65,9 +60,32 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "memory-plugin plan --memories 1e6 --embedder voyage:voyage-4 --dimension 256 --dimension 1024",
             "memory-plugin plan --memories 2.5k --embedder local --quantization turbo4 --quantization binary --json",
         ),
+        "mcp": (
+            "memory-plugin mcp --namespace alice",
+            "memory-plugin mcp -n alice --read-only --offline",
+            "memory-plugin mcp --http --port 8765 --tokens tokens.json",
+        ),
+        "mcp token": (
+            "memory-plugin mcp token --tokens tokens.json -n alice --name laptop",
+            "memory-plugin mcp token --tokens tokens.json --list",
+            "memory-plugin mcp token --tokens tokens.json --revoke phone",
+        ),
+        "mcp config": (
+            "memory-plugin mcp config --client claude-desktop -n alice",
+            "memory-plugin mcp config --client codex -n alice --store ./memory --read-only",
+            "memory-plugin mcp config --client vscode --url https://memory.example.com/mcp",
+        ),
         "train embedder": (
             "memory-plugin train embedder pairs.jsonl --dry-run",
             "memory-plugin train embedder pairs.jsonl --out my-model --epochs 1",
         ),
     }
 )
+
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "memory-plugin train embedder pairs.jsonl --out my-model --epochs 1": "train",
+        **{line: "mcp" for name, lines in EXAMPLES.items() if name.startswith("mcp") for line in lines},
+    }
+)
+"""Examples that work with an extra only, and which."""

@@ -108,6 +108,9 @@ YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not 
 
 EMBEDDER = None
 
+Kept: TypeAlias = "dict[str | ModelIdentity, Embedder]"
+"""Models by the name that was given, or by what the manifest says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -134,13 +137,21 @@ class Place:
         """Whether there is a store; of a server only it can tell.  Its manifest is what is written last."""
         return self.served or (Path(self.location).expanduser() / "manifest.json").is_file()
 
-    def open(self, *, create: bool = False, reranks: bool = False, successor: str | None = None) -> MemoryStore:
+    def open(
+        self,
+        *,
+        create: bool = False,
+        reranks: bool = False,
+        successor: str | None = None,
+        kept: Kept | None = None,
+    ) -> MemoryStore:
         """Open it.
 
         Args:
             create: Make it where there is none.
             reranks: Whether the cross-encoder will be needed.
             successor: The model of its second space; None: made from the manifest, where that can be.
+            kept: Models that earlier openings made, for this one to use; what it makes is put there.
 
         Raises:
             ConfigurationError: There is none, or the options contradict each other.
@@ -155,10 +166,10 @@ class Place:
         place = self.location if self.served else Path(self.location).expanduser()
         index = index_at(place, asynchronous=False, collection="memory", api_key=None, allow_network=not self.offline)
         try:
-            own, other = self._models(index)
+            own, other = self._models(index, {} if kept is None else kept)
             return MemoryStore(
                 index,
-                self.embedder or own or LOCAL,
+                own or LOCAL,
                 reranker=LOCAL if reranks else None,
                 keyring=self._keys(),
                 successor=successor or other,
@@ -168,17 +179,25 @@ class Place:
             run(index.close(Blocking()))
             raise
 
-    def _models(self, index: VectorIndex) -> tuple[Embedder | None, Embedder | None]:
+    def _models(self, index: VectorIndex, kept: Kept) -> tuple[Embedder | None, Embedder | None]:
         """What the store was made with: a stand-in that says so where the model cannot be made from its name."""
         found = run(index.read_manifest(Blocking()))
+        named = self.embedder
+        if named is not None and named not in kept:
+            kept[named] = registry.embedder(named, allow_network=not self.offline)
+        own = kept[named] if named is not None else None
         if found is None:
-            return None, None
+            return own, None
         manifest = Manifest.from_json(found)
-        own = None if self.embedder is not None else _made(manifest.spaces[manifest.active], offline=self.offline)
+        active = manifest.spaces[manifest.active]
+        if own is None:
+            own = kept[active] = kept.get(active) or _made(active, offline=self.offline)
         if manifest.other is None:
             return own, None
+        other = manifest.spaces[manifest.other]
         try:
-            return own, registry.of(manifest.spaces[manifest.other], allow_network=not self.offline)
+            kept[other] = kept.get(other) or registry.of(other, allow_network=not self.offline)
+            return own, kept[other]
         except ConfigurationError:
             return own, None  # writes fill the active space; the migration does the rest
 

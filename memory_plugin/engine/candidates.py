@@ -92,16 +92,19 @@ async def gather(
         found = await _fused(engine, model, asked, scopes, embedded, depth, top=wanted if exact else None)
         watch.lap("index")
         opened: list[Opened] = []
+        read = 0
         # What comes after those wanted is opened only as far as a filter leaves too few of them.
-        for start in range(0, len(found.candidates), wanted):
-            if len(opened) < wanted:
-                opened += await _open(engine, model, asked, scopes, found.candidates[start : start + wanted])
+        while read < len(found.candidates) and len(opened) < wanted:
+            opened += await _open(engine, model, asked, scopes, found.candidates[read : read + wanted])
+            read += wanted
         watch.lap("open")
         if exact or found.exhausted or len(opened) >= wanted:
             best = opened[:wanted]
             if engine.settings.half_life_days is not None:
                 best.sort(key=lambda one: -one.hit.score)
-            return best, not found.exhausted or found.total > wanted
+            # Of a filter that runs after opening, all that passed may be known: what did not, is not more.
+            left = found.total > wanted if exact else read < len(found.candidates) or len(opened) > wanted
+            return best, not found.exhausted or left
         depth *= 4
 
 

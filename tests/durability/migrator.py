@@ -1,8 +1,8 @@
-"""Forks a child for each line on its input; the child migrates a store from model to model until it is killed.
+"""Processes that migrate a store from model to model until they are killed.
 
-python migrator.py DIRECTORY KEYS LOG
+python migrator.py DIRECTORY KEYS LOG, with "go" on a line of the input for each, or "last" for one that finishes.
 
-Forking is quick: what a run needs is imported once.  The child says "ready PID"; the log, which it appends to, has one
+It says "ready" when the store is open; the log, which it appends to, has one
 line for each thing that was done, in order: RUN, BEGIN revision, GATE, SWITCHED, BACK, FINISHED, what was embedded
 ("revision<tab>text"), and "DONE number" for each memory that was acknowledged.
 """
@@ -14,7 +14,6 @@ import random
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.manifest import Manifest
 from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.types import Embeddings, InputType
+from tests.durability.forked import serve
 from tests.wordpiece import pieces
 
 SUBJECTS = ("alice", "bob", "carol")
@@ -106,7 +106,7 @@ def migrate(directory: str, keys: str, path: str, *, last: bool) -> None:
         done = [int(line[5:]) for line in lines if line.startswith("DONE ")]
         begun = max([*done, *(int(line.split("\tD")[1].split()[0]) for line in lines if "\tD" in line)], default=0)
         threading.Thread(target=write, args=(store, log, begun), daemon=True).start()
-    print(f"ready {os.getpid()}", flush=True)
+    print("ready", flush=True)
     while True:
         pending = store.migration()
         if pending is not None and pending.state == "switched":
@@ -136,21 +136,9 @@ def migrate(directory: str, keys: str, path: str, *, last: bool) -> None:
 
 
 def main() -> None:
-    """Fork, wait, say so."""
     directory, keys, path = sys.argv[1:]
-    pieces().count("loaded once, by the parent")
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            try:
-                migrate(directory, keys, path, last=line.strip() == "last")
-            except BaseException as error:  # noqa: BLE001 - the test wants to know
-                traceback.print_exc()
-                print(f"failed {type(error).__name__}: {error}", flush=True)
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        print(f"gone {os.waitstatus_to_exitcode(status)}", flush=True)
+    pieces().count("loaded once, before the first fork")
+    serve(lambda line: migrate(directory, keys, path, last=line == "last"))
 
 
 if __name__ == "__main__":

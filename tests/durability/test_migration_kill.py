@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import IO
 
 import pytest
 
-import memory_plugin
 from memory_plugin import MemoryStore
 from memory_plugin.flow import Blocking, run
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.manifest import Manifest
 from memory_plugin.testing.doubles import HashEmbedder
+from tests.durability.forked import KILLS, Runs
 from tests.durability.migrator import BATCH, MEMORIES, SETTINGS, SUBJECTS
 
 MIGRATOR = Path(__file__).with_name("migrator.py")
-KILLS = int(os.environ.get("MEMORY_PLUGIN_KILLS", "50"))
 
 
-def answer(pipe: IO[str], word: str) -> str:
-    line = pipe.readline().strip()
-    assert line.startswith(word), line
-    return line.removeprefix(word).strip()
-
-
-def undisturbed(to: IO[str], back: IO[str]) -> float:
+def undisturbed(runs: Runs) -> float:
     """One run to its end: seconds that it took."""
-    print("last", file=to, flush=True)
-    answer(back, "ready")
+    runs.start("last")
+    runs.expect("ready")
     start = time.monotonic()
-    assert answer(back, "gone") == "0"
+    assert runs.rest() == ([], 0)
     return time.monotonic() - start
 
 
@@ -48,24 +37,16 @@ def undisturbed(to: IO[str], back: IO[str]) -> float:
 def test_killed_and_resumed(tmp_path: Path) -> None:
     dice, log = random.Random(7), tmp_path / "log"
     places: Counter[str] = Counter()
-    command = [sys.executable, str(MIGRATOR), str(tmp_path / "m"), str(tmp_path / "k.json"), str(log)]
-    root = Path(memory_plugin.__file__).parents[1]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        whole = undisturbed(process.stdin, process.stdout)
+    with Runs(MIGRATOR, tmp_path / "m", tmp_path / "k.json", log) as runs:
+        whole = undisturbed(runs)
         for _ in range(KILLS):
-            print("go", file=process.stdin, flush=True)
-            child = int(answer(process.stdout, "ready"))
+            runs.start("go")
+            runs.expect("ready")
             time.sleep(dice.uniform(0.0, 1.3 * whole))
-            with contextlib.suppress(ProcessLookupError):  # it failed, and says why
-                os.kill(child, signal.SIGKILL)
-            assert answer(process.stdout, "gone") == str(-signal.SIGKILL)
+            runs.stop(signal.SIGKILL)
+            assert runs.rest() == ([], -signal.SIGKILL)
             places[moment(log.read_text(encoding="utf-8").splitlines())] += 1
-        undisturbed(process.stdin, process.stdout)
-        process.stdin.close()
+        undisturbed(runs)
     lines = log.read_text(encoding="utf-8").splitlines()
     print(f"\nkilled while: {dict(places)}; {summary(lines)}")
     nothing_twice(lines)

@@ -1,6 +1,6 @@
-"""A process that adds and replaces documents until it is killed, saying after each what was acknowledged.
+"""Processes that add and replace documents until they are stopped, saying after each what was acknowledged.
 
-python writer.py DIRECTORY KEYS SEED
+python writer.py DIRECTORY KEYS, with a seed on a line of the input for each process.
 """
 
 from __future__ import annotations
@@ -12,8 +12,18 @@ import sys
 
 from memory_plugin import MemoryStore, Settings
 from memory_plugin.testing.doubles import HashEmbedder
+from tests.durability.forked import serve
+from tests.wordpiece import pieces
 
-SETTINGS = Settings(chunk_tokens=32, staging=6, batch=4)
+SETTINGS = Settings(chunk_tokens=96, staging=6, batch=4)
+
+
+class Words(HashEmbedder):
+    """Hashed words, cut by a tokenizer that is there at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer, self.count = pieces().tokenizer, pieces().count
 
 
 def text(source: int, version: int, sentences: int) -> str:
@@ -21,16 +31,13 @@ def text(source: int, version: int, sentences: int) -> str:
     return " ".join(f"Document {source} version {version} says thing number {n} here." for n in range(sentences))
 
 
-def main() -> None:
-    # Whoever starts the tests in the background makes their children deaf to Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    directory, keys, seed = sys.argv[1:]
-    dice = random.Random(int(seed))
-    parts = {"embedder": HashEmbedder(), "reranker": None, "late": None, "keyring": keys, "settings": SETTINGS}
-    with MemoryStore.open(directory, **parts) as store:  # type: ignore[arg-type]
-        store.add("loads the tokenizer, which takes longer than an add", "nobody")
-        print("ready", flush=True)
-        version = int(seed) * 100_000
+def write(directory: str, keys: str, seed: int) -> None:
+    """Add and replace, for ever."""
+    dice = random.Random(seed)
+    with MemoryStore.open(
+        directory, embedder=Words(), reranker=None, late=None, keyring=keys, settings=SETTINGS
+    ) as store:
+        version = seed * 100_000
         while True:
             version += 1
             source, sentences = dice.randrange(8), dice.choice([1, 3, 12, 40])
@@ -39,6 +46,14 @@ def main() -> None:
             print(json.dumps({"begin": intent}), flush=True)
             store.add(text(source, version, sentences), subject, source=f"s{source}")
             print(json.dumps({"done": intent}), flush=True)
+
+
+def main() -> None:
+    # Whoever starts the tests in the background makes their children deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    directory, keys = sys.argv[1:]
+    pieces().count("loaded once, before the first fork")
+    serve(lambda line: write(directory, keys, int(line)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import shutil
 import signal
@@ -28,6 +26,7 @@ from memory_plugin.index.edge_shard import ShardDirectory
 from memory_plugin.testing.index_changing import found, only, row, same_direction
 from memory_plugin.testing.index_examples import EVERYTHING, MANIFEST, example, filled, point_id, sparse
 from memory_plugin.types import HasVector, Point
+from tests.on_disk import written_below
 
 io = Blocking()
 Script = Callable[..., "Popen[str]"]
@@ -78,19 +77,8 @@ def holding(directory: Path, vector: Any) -> list[str]:
     forms = []
     for floats in (given[:3], (given / np.linalg.norm(given)).astype(np.float32)[:3]):
         forms += [floats.tobytes(), b"".join(b"\xfa" + struct.pack(">f", value) for value in floats)]
-    files = [file for file in directory.rglob("*") if file.is_file()]
-    return [file.name for file in files if any(form in content for content in [written(file)] for form in forms)]
-
-
-def written(file: Path) -> bytes:
-    """What a file holds, without its holes: most of what the engine makes is holes."""
-    found, position = b"", 0
-    with file.open("rb") as opened, contextlib.suppress(OSError):  # raised behind the last data
-        while True:
-            begin = os.lseek(opened.fileno(), position, os.SEEK_DATA)
-            position = os.lseek(opened.fileno(), begin, os.SEEK_HOLE)
-            found += os.pread(opened.fileno(), position - begin, begin)
-    return found
+    files = written_below(directory).items()
+    return [file.name for file, content in files if any(form in content for form in forms)]
 
 
 CHANGER = """

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from memory_plugin.testing.wire import chats
 from memory_plugin.testing.wire.asks import Ask, Format, Refused
 from memory_plugin.testing.wire.vectors import tokens, written
 
@@ -243,10 +244,29 @@ _LIMITED = (429, "You exceeded your current quota, please check your plan and bi
 _UNPAID = (402, "Insufficient account balance", "")
 
 FORMATS: Mapping[str, Format] = {
-    "openai": Format("/v1", {"POST /v1/embeddings": ("embed", _openai_embed)}, _openai_error, _LIMITED),
+    "openai": Format(
+        "/v1",
+        {
+            "POST /v1/embeddings": ("embed", _openai_embed),
+            "POST /v1/chat/completions": ("chat", chats.chat_completions),
+            "POST /v1/responses": ("chat", chats.responses),
+        },
+        _openai_error,
+        _LIMITED,
+    ),
+    "anthropic": Format(
+        "",
+        {"POST /v1/messages": ("chat", chats.messages)},
+        chats.anthropic_error,
+        (400, "Your credit balance is too low to access the Anthropic API.", ""),
+        request_id="request-id",
+    ),
     "azure": Format(
         "",
-        {"POST /openai/deployments/*/embeddings": ("embed", _azure_embed)},
+        {
+            "POST /openai/deployments/*/embeddings": ("embed", _azure_embed),
+            "POST /openai/deployments/*/chat/completions": ("chat", chats.chat_completions),
+        },
         _openai_error,
         _LIMITED,
         request_id="apim-request-id",

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from memory_plugin.testing.wire.asks import Ask, Format, Refused
+from memory_plugin.testing.wire.chats import Events
 from memory_plugin.testing.wire.faults import NO_FAULT, STATUSES, Fault
 from memory_plugin.testing.wire.formats import FORMATS
 
@@ -29,7 +30,7 @@ class Seen:
 
     Args:
         vendor: In whose format.
-        operation: "embed", "rerank" or "info".
+        operation: "embed", "rerank", "chat" or "info".
         body: Its JSON.
         status: What it was answered with; 0 where the connection was closed.
         at: ``time.monotonic`` when it was there.
@@ -211,7 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._deliver(status, answer, {form.request_id: f"req-{len(wire.requests)}", **fault.headers}, fault)
 
     def _check_key(self, form: Format) -> None:
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ") or self.headers.get("api-key", "")
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        given = given or self.headers.get("api-key", "") or self.headers.get("x-api-key", "")
         wanted = self.server.wire.key
         if form.auth and (not given or (wanted and not hmac.compare_digest(given.encode(), wanted.encode()))):
             raise Refused(401, f"Incorrect API key provided: {given}. Find yours in the dashboard.", "invalid_api_key")
@@ -252,18 +254,20 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "redirect":
             self._send(307, {}, {**headers, "Location": "http://127.0.0.1:9/elsewhere"})
             return
-        content = json.dumps(answer).encode()
+        content, media = json.dumps(answer).encode(), "application/json"
+        if isinstance(answer, Events):
+            content, media = answer.content(), "text/event-stream"
         if kind == "html":
             self._write(200, b"<html><body>Please log in to the network.</body></html>", headers, "text/html")
         elif kind == "malformed":
-            self._write(status, content[: len(content) // 2], headers)
+            self._write(status, content[: len(content) // 2], headers, media)
         elif kind == "truncated":
-            self._write(status, content, headers, only=len(content) // 2)
+            self._write(status, content, headers, media, only=len(content) // 2)
             self._hang_up()
         elif kind == "drip":
             self._drip(status, content, headers, fault.seconds)
         else:
-            self._write(status, content, headers)
+            self._write(status, content, headers, media)
 
     def _send(self, status: int, answer: Any, headers: dict[str, str]) -> None:
         self._write(status, json.dumps(answer).encode(), headers)
