@@ -169,13 +169,11 @@ class Conversation:
         Raises:
             MemoryPluginError: The store failed; nobody is given that failure later.
         """
-        query = self.query(turns)
+        given = tuple(turns)
+        query, key, opens = await io.call(self._asked, given)
         if not query:
             return _NOTHING
-        opens = _last_user(turns) == len(turns) - 1
-        return await self._recalls.get(
-            io, _key(turns, query), lambda: self._search(io, query, tuple(turns)), opens=opens
-        )
+        return await self._recalls.get(io, key, lambda: self._search(io, query, given), opens=opens)
 
     async def recalled(self, io: IO, turns: Sequence[Turn]) -> str:
         """The memories for this turn, rendered; see ``recall`` and ``render``."""
@@ -199,6 +197,11 @@ class Conversation:
     def forget_turn(self) -> None:
         """Drop the memories at hand: after a deletion or reset, so that nothing deleted comes back within a turn."""
         self._recalls.clear()
+
+    def _asked(self, turns: tuple[Turn, ...]) -> tuple[str, tuple[int, str], bool]:
+        """The query, what tells the turn, and whether the user's message is at the end."""
+        query = self.query(turns)
+        return query, (sum(map(_asks, turns)), query), _last_user(turns) == len(turns) - 1
 
     async def _search(self, io: IO, query: str, turns: tuple[Turn, ...]) -> Context:
         held = await io.call(_Held, turns, self.session)
@@ -243,7 +246,7 @@ class Conversation:
             raise ConfigurationError(
                 "several namespaces are read: say where to write with session=('alice', 'session-7')"
             )
-        fresh, old = await io.call(self._fresh, tuple(turns), since)
+        fresh, old, answered = await io.call(self._fresh, tuple(turns), since)
         done = Added()
         if fresh:
             add: Any = self.store.add  # of either store
@@ -254,13 +257,14 @@ class Conversation:
                 self._written.move_to_end(key)
             while len(self._written) > _MAX_WRITTEN:
                 self._written.popitem(last=False)
-        last = _last_user(turns)
-        if any(turn.role == "assistant" and turn.text for turn in turns[0 if last is None else last + 1 :]):
-            self._recalls.close()  # answered
+        if answered:
+            self._recalls.close()
         return replace(done, documents=done.documents + old, unchanged=done.unchanged + old)
 
-    def _fresh(self, turns: tuple[Turn, ...], since: int) -> tuple[list[tuple[bytes, Message]], int]:
-        """Messages to write, and how many need not be: those before the last user message that were written once.
+    def _fresh(self, turns: tuple[Turn, ...], since: int) -> tuple[list[tuple[bytes, Message]], int, bool]:
+        """Messages to write, how many need not be, and whether there is an answer to the user's last one.
+
+        Those before the last user message that were written once need not be.
 
         The rest is always given to the store, which knows what it has: after a reset, the same words are said anew.
         """
@@ -275,7 +279,8 @@ class Conversation:
                 old += 1
             else:
                 fresh.append((key, message))
-        return fresh, old
+        said = turns[0 if last is None else last + 1 :]
+        return fresh, old, any(turn.role == "assistant" and turn.text for turn in said)
 
 
 def count_tokens(text: str, encoding: str = DEFAULT_ENCODING) -> int:
@@ -353,10 +358,6 @@ def _identified(turns: Sequence[Turn]) -> Iterator[tuple[int, Turn, str]]:
 
 def _digest(parts: Sequence[str | int | None]) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()[:16]
-
-
-def _key(turns: Sequence[Turn], query: str) -> tuple[int, str]:
-    return sum(map(_asks, turns)), query
 
 
 def _asks(turn: Turn) -> bool:

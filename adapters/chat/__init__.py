@@ -121,14 +121,16 @@ class Chat:
 
     async def _inject(self, io: IO, messages: Any, form: Format | None) -> Any:
         listed = _listed(messages)
-        form = formats.detect(listed, form)
+        form = await io.call(formats.detect, listed, form)
         clean = self.conversation.stripped
-        text = await self.conversation.recalled(io, formats.turns(listed, form, clean))
-        return formats.put(listed, text, form, self.place, clean) if text else messages
+        said = await io.call(formats.turns, listed, form, clean)
+        text = await self.conversation.recalled(io, said)
+        return await io.call(formats.put, listed, text, form, self.place, clean) if text else messages
 
     async def _remember(self, io: IO, messages: Any, form: Format | None) -> Added:
         listed = _listed(messages)
-        said = formats.turns(listed, formats.detect(listed, form), self.conversation.stripped)
+        form = await io.call(formats.detect, listed, form)
+        said = await io.call(formats.turns, listed, form, self.conversation.stripped)
         return await self.conversation.remember(io, said)
 
 
