@@ -333,21 +333,34 @@ class Slow(HashEmbedder):
         return super().embed(texts, input_type=input_type)
 
 
-async def test_a_thread_does_not_wait_for_a_task_of_its_own_loop(tmp_path: Path) -> None:
+async def test_a_thread_does_not_wait_for_a_task_of_its_own_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails, "PATIENCE", 1e9)
     kept = Kept("blocking", tmp_path, Slow())
     transcript = Transcript(kept.store, SESSION)
-    await transcript.append(OnLoop(), [said("First.")])
+    await transcript.append(OnLoop(), [said("First."), said("Taken back.")])
     work = asyncio.ensure_future(transcript.append(OnLoop(), [said("Second."), said("Third.")]))
     await asyncio.sleep(0.03)
     assert not work.done()
-    run(transcript.append(Blocking(), [said("Aside.")]))  # with the loop standing still
-    assert item("Aside.") in run(transcript.latest(Blocking(), 3))
+    # With the loop standing still; as many items afterwards as before.
+    assert run(transcript.pop(Blocking())) == item("Taken back.")
+    run(transcript.append(Blocking(), [said("Aside.")]))
     await work
-    items = await transcript.latest(OnLoop(), 10)
-    assert items == await transcript.latest(OnLoop())
-    assert [one for one in items if one != item("Aside.")] == [item("First."), item("Second."), item("Third.")]
-    assert len(items) == 4
+    # The append was under way when its time was taken: what came aside stands after it.
+    assert await transcript.latest(OnLoop(), 2) == [item("Third."), item("Aside.")]
+    assert await transcript.latest(OnLoop()) == [item(f"{text}.") for text in ("First", "Second", "Third", "Aside")]
     kept.close()
+
+
+async def test_what_somebody_works_with_is_not_dropped(one: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tails, "SESSIONS", 1)
+    async with tails.Alone(OnLoop(), one.store, SESSION) as tail:
+        for number in range(3):
+            await Transcript(one.store, ("alice", f"s{number}")).append(OnLoop(), [(number, None)])
+        assert tails.tails[one.store][SESSION] is tail
+    await Transcript(one.store, ("alice", "last")).append(OnLoop(), [(0, None)])
+    assert SESSION not in tails.tails[one.store]
 
 
 async def test_threads_that_hold_all_workers_do_not_wait_for_a_task_for_ever(
