@@ -81,7 +81,7 @@ class Turns:
         listed = given if isinstance(given, str | list) else list(given or ())
         talk, clean = self.chat.conversation, self.chat.conversation.stripped
         said = formats.turns(listed, form, clean)
-        before = self._before(form, body)
+        before = self._before(body)
         turns = (*(before.turns if before else ()), *said)
         asks = any(turn.role == "user" for turn in said)
         text = await talk.recalled(io, turns) if asks else (before.text if before else "")
@@ -122,28 +122,21 @@ class Turns:
         else:
             self._on_error(error)
 
-    def _before(self, form: Format, body: Mapping[str, Any]) -> _Kept | None:
+    def _before(self, body: Mapping[str, Any]) -> _Kept | None:
         """What the request continues; None where it holds the whole conversation itself."""
-        if form != "responses":
-            return None
-        conversation = body.get("conversation")
-        names = (body.get("previous_response_id"), get(conversation, "id") or conversation)
-        name = next((one for one in names if isinstance(one, str) and one), None)
-        if name is None:
+        names = _continued(body)
+        if not names:
             return None
         with self._guard:
-            return self._kept.get(name, _Kept((), ""))
+            return self._kept.get(names[0], _Kept((), ""))
 
     def _keep(self, exchange: Exchange, turns: Sequence[Turn], id_: str | None) -> None:
-        if exchange.form != "responses":
+        if exchange.form != "responses" and get(exchange.body, "thread") is None:
             return
-        conversation = exchange.body.get("conversation")
-        names = (id_, get(conversation, "id") or conversation)
         with self._guard:
-            for name in names:
-                if isinstance(name, str) and name:
-                    self._kept[name] = _Kept(tuple(turns[-_TAIL:]), exchange.text)
-                    self._kept.move_to_end(name)
+            for name in filter(None, (id_, _conversation(exchange.body))):
+                self._kept[name] = _Kept(tuple(turns[-_TAIL:]), exchange.text)
+                self._kept.move_to_end(name)
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
 
@@ -162,6 +155,19 @@ class Turns:
             while len(self._open) > _KEPT:
                 self._open.popitem(last=False)
         return min([start, *known])
+
+
+def _continued(body: Mapping[str, Any]) -> list[str]:
+    """The names of what the provider keeps and this request continues."""
+    previous = (body.get("previous_response_id"), get(body.get("thread"), "previous_message_id"))
+    return [one for one in (*previous, _conversation(body)) if isinstance(one, str) and one]
+
+
+def _conversation(body: Mapping[str, Any]) -> str | None:
+    """OpenAI's name of a conversation."""
+    given = body.get("conversation")
+    name = get(given, "id") or given
+    return name if isinstance(name, str) else None
 
 
 def _last_exchange(turns: Sequence[Turn]) -> int:

@@ -36,7 +36,7 @@ _DESCRIPTION = (
 )
 
 
-class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
+class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """Shows the model what is known, and remembers what was said.
 
     Before the model is called, what answers the user's message is recalled, once a turn however many rounds of tools

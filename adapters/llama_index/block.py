@@ -12,10 +12,9 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.memory.memory import BaseMemoryBlock
 
 from memory_plugin.adapters.conversation import Conversation, Turn, count_tokens
-from memory_plugin.adapters.llama_index.detached import Attachable, spelled
+from memory_plugin.adapters.llama_index.detached import AnyStore, Attachable, spelled
 from memory_plugin.adapters.llama_index.memory import session_of
 from memory_plugin.adapters.llama_index.messages import goes_on, turn_of, without_memories, words_of
-from memory_plugin.adapters.llama_index.search import AnyStore
 from memory_plugin.flow import OnLoop
 from memory_plugin.ids import NamespaceLike, NamespacesLike
 from memory_plugin.tokens import DEFAULT_ENCODING
@@ -113,10 +112,6 @@ class MemoryBlock(Attachable, BaseMemoryBlock[str]):
 
     def _connect(self) -> None:
         self._conversations = OrderedDict()
-
-    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """How it is set, without the store and the filter."""
-        return {**self.model_dump(**kwargs), "class_name": type(self).__name__}
 
     def _conversation(self, session_id: str | None) -> Conversation:
         session: Namespace | None = self.session

@@ -6,12 +6,23 @@ filter only that there was one is kept, so that an object does not come back see
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
+from weakref import WeakKeyDictionary
 
-from memory_plugin import ConfigurationError
+from memory_plugin import AsyncMemoryStore, ConfigurationError, MemoryStore
 from memory_plugin.ids import NamespacesLike, namespaces
 from memory_plugin.types import Namespace
+
+AnyStore: TypeAlias = MemoryStore | AsyncMemoryStore
+Legs: TypeAlias = Literal["hybrid", "dense", "lexical", "learned"]
+Rerank: TypeAlias = Literal["none", "late", "full"]
+
+FILTERS = 1024
+"""Filters of a store that have names."""
 
 
 class Detached:
@@ -36,11 +47,52 @@ class Detached:
         return "Detached()"
 
 
+class Links:
+    """Stores of this process by random names, with the filters that objects over them have.
+
+    LlamaIndex writes the state of a workflow out and reads it back whenever a saved context is run again: an object
+    in it finds its store by such a name, as long as the store lives.  In another process the name says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._names: WeakKeyDictionary[Any, OrderedDict[Any, str]] = WeakKeyDictionary()
+        self._guard = threading.Lock()
+
+    def name(self, store: Any, filter: Any) -> str | None:
+        """The name of a store with a filter; None for no store, or a filter that cannot be told from others."""
+        if isinstance(store, Detached) or not isinstance(filter, Hashable):
+            return None
+        with self._guard:
+            known = self._names.setdefault(store, OrderedDict())
+            name = known.setdefault(filter, secrets.token_hex(16))
+            known.move_to_end(filter)
+            while len(known) > FILTERS:
+                known.popitem(last=False)
+            return name
+
+    def find(self, name: object) -> tuple[Any, Any] | None:
+        """The store and the filter of that name."""
+        with self._guard:
+            for store, known in self._names.items():
+                for filter_, one in known.items():
+                    if one == name:
+                        return store, filter_
+        return None
+
+    def clear(self) -> None:
+        """Forget all names, as a new process does not have them."""
+        with self._guard:
+            self._names.clear()
+
+
+links = Links()
+
+
 class Attachable:
     """An object over a store, that goes through JSON and pickle without it.
 
     Whoever inherits takes the store as its first argument, ``filter=`` where it has one, and the other ``arguments`` by
-    their names, of which ``to_dict`` gives the values.
+    their names, as which it has them too.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -49,9 +101,6 @@ class Attachable:
         _store: Any
         _filter: Any
         narrowed: bool
-
-        def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-            """JSON values of the arguments, and ``narrowed``."""
 
     def _connect(self) -> None:
         """Make again what was made of the store and the filter."""
@@ -70,13 +119,20 @@ class Attachable:
         self._connect()
         return self
 
+    def to_dict(self, **_: Any) -> dict[str, Any]:
+        """How it is set: nothing of the store and the filter but a random name that only this process knows."""
+        own = {name: getattr(self, name) for name in self.arguments}
+        link = links.name(self._store, self._filter)
+        return {**own, "narrowed": self.narrowed, "link": link, "class_name": type(self).__name__}
+
     @classmethod
     def from_dict(cls, data: dict[str, Any], *, store: Any = None, filter: Any = None, **changes: Any) -> Self:
         """Read back what ``to_dict`` wrote.
 
         Args:
             data: From ``to_dict``.
-            store: The store that it worked on; without one, every use is a ``ConfigurationError`` until ``attach``.
+            store: The store that it worked on; by default the very one, where it is still open in this process.
+                Without one, every use is a ``ConfigurationError`` until ``attach``.
             filter: The filter that it had.
             **changes: In place of what is in ``data``.
 
@@ -88,7 +144,10 @@ class Attachable:
             Detached(cls.__name__), **{name: given[name] for name in cls.arguments if name in given}
         )
         made.narrowed = bool(given.get("narrowed"))
-        return made if store is None else made.attach(store, filter=filter)
+        if store is not None:
+            return made.attach(store, filter=filter)
+        linked = links.find(given.get("link"))
+        return made if linked is None else made.attach(linked[0], filter=linked[1])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _read_back, (type(self), self.to_dict())

@@ -12,7 +12,7 @@ from llama_index.core.memory.types import BaseMemory
 
 from memory_plugin import ConfigurationError, InvalidInputError
 from memory_plugin.adapters.conversation import Conversation, Turn
-from memory_plugin.adapters.llama_index.detached import Attachable, spelled
+from memory_plugin.adapters.llama_index.detached import AnyStore, Attachable, spelled
 from memory_plugin.adapters.llama_index.history import window
 from memory_plugin.adapters.llama_index.messages import (
     found_by,
@@ -25,7 +25,6 @@ from memory_plugin.adapters.llama_index.messages import (
     with_memories,
     without_memories,
 )
-from memory_plugin.adapters.llama_index.search import AnyStore
 from memory_plugin.adapters.transcript import Transcript
 from memory_plugin.flow import IO, Blocking, OnLoop, run
 from memory_plugin.ids import NamespaceLike, NamespacesLike
@@ -189,16 +188,16 @@ class ChatMemory(Attachable, BaseMemory):
         if not asked:
             history = [*history, ChatMessage(role=MessageRole.USER, content=said)]
         left = max(self.token_limit - initial_token_count, 0)
-        seen, shown = await io.call(self._cut, history, left)
+        begun, shown = await io.call(self._cut, history, left)
         memories = ""
         if 0 < self.recall_tokens <= left:
             # The mark after the user's words: this turn is under way, whatever the time that a tool takes.  A new
             # one begins with a put, which forgets it.
-            memories = await self._conversation.recalled(io, [*map(turn_of, seen), Turn("assistant", "")])
+            memories = await self._conversation.recalled(io, [*begun, Turn("assistant", "")])
         return with_memories(shown if asked else shown[:-1], memories, asked=asked)
 
-    def _cut(self, history: list[ChatMessage], left: int) -> tuple[list[ChatMessage], list[ChatMessage]]:
-        """What of it the turn began with, which stays the same while it lasts; and what is shown."""
+    def _cut(self, history: list[ChatMessage], left: int) -> tuple[list[Turn], list[ChatMessage]]:
+        """What the turn began with, which stays the same while it lasts; and what is shown."""
         sizes: dict[int, int] = {}  # each is counted once; both windows hold the same objects
 
         def count(message: ChatMessage) -> int:
@@ -206,9 +205,9 @@ class ChatMemory(Attachable, BaseMemory):
                 sizes[id(message)] = tokens_of(message, self.encoding)
             return sizes[id(message)]
 
-        budget = left - self.recall_tokens
-        last = last_user(history)
-        return window(history if last is None else history[: last + 1], budget, count), window(history, budget, count)
+        budget, last = left - self.recall_tokens, last_user(history)
+        begun = window(history if last is None else history[: last + 1], budget, count)
+        return [turn_of(message) for message in begun], window(history, budget, count)
 
     # ── write ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -260,10 +259,7 @@ class ChatMemory(Attachable, BaseMemory):
 
     async def _replace(self, io: IO, entries: list[tuple[Json, Turn | None]]) -> None:
         there = await self._transcript.latest(io)
-        same = next(
-            (n for n, (old, (new, _)) in enumerate(zip(there, entries, strict=False)) if old != new),
-            min(len(there), len(entries)),
-        )
+        same = await io.call(_common, there, entries)
         if same == len(there) == len(entries):
             return
         self._conversation.forget_turn()
@@ -300,3 +296,9 @@ def _messages(items: Sequence[Json]) -> list[ChatMessage]:
 
 def _entries(messages: Sequence[ChatMessage]) -> list[tuple[Json, Turn | None]]:
     return [(item_of(message), found_by(message)) for message in without_memories(messages)]
+
+
+def _common(there: Sequence[Json], entries: Sequence[tuple[Json, Turn | None]]) -> int:
+    """How many items both begin with."""
+    pairs = enumerate(zip(there, entries, strict=False))
+    return next((n for n, (old, (new, _)) in pairs if old != new), min(len(there), len(entries)))

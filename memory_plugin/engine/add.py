@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from memory_plugin.engine.backfill import heal
-from memory_plugin.engine.commit import NOTHING, commit, existing, show
+from memory_plugin.engine.commit import NOTHING, Found, commit, existing, show
 from memory_plugin.engine.commit import head as head_of
 from memory_plugin.engine.core import Engine, scroll
 from memory_plugin.engine.encode import encode
@@ -18,7 +18,7 @@ from memory_plugin.engine.spaces import fitting, follow, lacking
 from memory_plugin.engine.usage import Bill
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import Added, And, AnyOf, Namespace, PointId
+from memory_plugin.types import Added, And, AnyOf, Namespace, Point, PointId
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents given."""
@@ -45,18 +45,8 @@ async def add(engine: Engine, items: Sequence[Entry], namespace: Namespace, prog
     last = {work.document: work for work in works}
     found = await existing(engine, sealer, list(last))
     bare = await _bare_images(engine, last.values())
-    todo = [
-        work
-        for work in last.values()
-        if work.document in bare or not found.get(work.document, NOTHING).has(work.revision)
-    ]
-    changed = {work.document for work in todo}
-    ids = {
-        work.document: point_ids(sealer, work, found[work.document].expected[work.revision])
-        for work in last.values()
-        if work.document not in changed
-    }
-    replaced = len(changed & set(found))
+    todo, ids = await engine.io.call(_compared, sealer, last.values(), found, bare)
+    replaced = len({work.document for work in todo} & set(found))
     written = done = 0
     bill = Bill()
     progress(len(last) - len(todo), len(last))
@@ -88,6 +78,20 @@ def _places(engine: Engine, sealer: Sealer, namespace: Namespace, items: Sequenc
         )
         for entry in items
     ]
+
+
+def _compared(
+    sealer: Sealer, works: Iterable[Work], found: Mapping[str, Found], bare: Container[str]
+) -> tuple[list[Work], dict[str, list[PointId]]]:
+    """What has to be written, and the points of what is there."""
+    todo, ids = [], {}
+    for work in works:
+        known = found.get(work.document, NOTHING)
+        if work.document in bare or not known.has(work.revision):
+            todo.append(work)
+        else:
+            ids[work.document] = point_ids(sealer, work, known.expected[work.revision])
+    return todo, ids
 
 
 async def _bare_images(engine: Engine, works: Iterable[Work]) -> set[str]:
@@ -191,8 +195,7 @@ async def _write_staged(
                 points = await engine.io.call(finish, engine, sealer, drafts, head)
                 spaces &= encoded.spaces
                 await follow(engine)
-                fits = [fitting(engine, point) for point in points]
-                unseen = [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
+                unseen = await engine.io.call(_unseen, engine, points)
                 await engine.io.uninterrupted(engine.index.upsert(engine.io, unseen))
             await engine.io.uninterrupted(show(engine, sealer, work, staged, sizes))
         except BaseException:
@@ -200,6 +203,11 @@ async def _write_staged(
             raise
         await heal(engine, sealer, [work.document], spaces)
     return {work.document: ids}
+
+
+def _unseen(engine: Engine, points: Sequence[Point]) -> list[Point]:
+    fits = [fitting(engine, point) for point in points]
+    return [replace(point, payload={**point.payload, SUBJECT: STAGED}) for point in fits]
 
 
 def _parts(cut: Cut, size: int, when: datetime) -> Iterator[Cut]:

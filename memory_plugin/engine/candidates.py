@@ -19,7 +19,18 @@ from memory_plugin.filters import matches
 from memory_plugin.fuse import reciprocal_rank_fusion
 from memory_plugin.lexical import fragmentation, terms
 from memory_plugin.protocols import Sealer
-from memory_plugin.types import AnyOf, Candidate, Embeddings, Filter, Hit, LegQuery, Namespace, PointId, StageScore
+from memory_plugin.types import (
+    AnyOf,
+    Candidate,
+    Embeddings,
+    Filter,
+    Hit,
+    LegQuery,
+    Namespace,
+    PointId,
+    Scored,
+    StageScore,
+)
 
 MIN_DEPTH = 30
 """Candidates of each leg at least."""
@@ -56,7 +67,7 @@ async def scopes_of(engine: Engine, asked: Request) -> list[Scope]:
     for namespace in asked.namespaces:
         sealer = await engine.sealer(namespace, create=False)
         if sealer is not None:
-            blind = engine.within(sealer, namespace, asked.filter)
+            blind = await engine.blind(sealer, namespace, asked.filter)
             scopes.append(Scope(namespace, sealer, blind.filter, blind.exact))
     return scopes
 
@@ -83,7 +94,9 @@ async def gather(
         opened = await _open(engine, model, asked, scopes, found.candidates)
         watch.lap("open")
         if exact or found.exhausted or len(opened) >= wanted:
-            return opened[:wanted], not found.exhausted or found.total > wanted
+            # Of a filter that runs after opening, all that passed is known: what did not, is not more.
+            left = found.total if exact else len(opened)
+            return opened[:wanted], not found.exhausted or left > wanted
         depth *= 4
 
 
@@ -101,7 +114,8 @@ async def _fused(
     top: int | None,
 ) -> _Found:
     """Every leg of every namespace in one request; scores of a leg compare across namespaces."""
-    queries, owners = _queries(engine, model, asked, scopes, embedded, depth)
+    # Apart from what Qdrant and the models do, a search is arithmetic: none of it belongs on a loop's thread.
+    queries, owners = await engine.io.call(_queries, engine, model, asked, scopes, embedded, depth)
     answers = await engine.index.search(engine.io, queries) if queries else []
     if embedded is not None and asked.searches("dense") and engine.settings.vectors == "sealed":
         for scope in scopes:
@@ -111,6 +125,17 @@ async def _fused(
             )
             answers.append(await nearest)
             owners.append((DENSE, scope))
+    return await engine.io.call(_merged, engine, asked, owners, answers, depth, top)
+
+
+def _merged(
+    engine: Engine,
+    asked: Request,
+    owners: Sequence[tuple[str, Scope]],
+    answers: Sequence[Sequence[Scored]],
+    depth: int,
+    top: int | None,
+) -> _Found:
     exhausted = all(len(answer) < depth for answer in answers)
     legs: dict[str, dict[PointId, float]] = {}
     subjects: dict[PointId, str] = {}

@@ -73,14 +73,17 @@ async def commit(engine: Engine, sealer: Sealer, cuts: Sequence[Cut], drafts: Se
         found = await existing(engine, sealer, [cut.work.document for cut in cuts])
         replacing = [cut.work for cut in cuts if found.get(cut.work.document, NOTHING).others(cut.work.revision)]
         grown = (await head(engine, sealer)).grown(lengths(drafts))
-        points = await engine.io.call(finish, engine, sealer, drafts, grown)
+        points = await engine.io.call(_finished, engine, sealer, drafts, grown)
         intents = [intent(sealer, work) for work in replacing]
-        points = [fitting(engine, point) for point in points]
         await engine.index.upsert(engine.io, [*points, *intents, head_point(sealer, grown)])
         engine.heads[sealer.subject] = grown
         for work, pending in zip(replacing, intents, strict=True):
             await carry_out(engine, work.document, work.revision, pending.id)
         engine.drop_vectors(sealer.subject)
+
+
+def _finished(engine: Engine, sealer: Sealer, drafts: Sequence[Draft], head: Head) -> list[Point]:
+    return [fitting(engine, point) for point in finish(engine, sealer, drafts, head)]
 
 
 async def show(engine: Engine, sealer: Sealer, work: Work, staged: Filter, sizes: list[int]) -> None:
@@ -118,7 +121,7 @@ async def _under_its_key(engine: Engine, sealer: Sealer, drafts: Sequence[Draft]
     now = await _current(engine, sealer)
     if now is sealer:
         return drafts
-    return [replace(draft, point=sealed_anew(now, draft.point)) for draft in drafts]
+    return await engine.io.call(lambda: [replace(draft, point=sealed_anew(now, draft.point)) for draft in drafts])
 
 
 def intent(sealer: Sealer, work: Work) -> Point:

@@ -207,6 +207,12 @@ class Engine:
         blind = blinder.blind(filter_)
         return Blind(And((scope, blind.filter)), exact=blind.exact)
 
+    async def blind(self, sealer: Sealer, namespace: Namespace, filter_: Filter | None) -> Blind:
+        """The same; a filter may have many values, each of which becomes a tag."""
+        if filter_ is None:
+            return self.within(sealer, namespace, None)
+        return await self.io.call(self.within, sealer, namespace, filter_)
+
     # ── models ────────────────────────────────────────────────────────────────────────────────────
 
     def shares_tokens(self, model: Model) -> bool:
@@ -226,7 +232,8 @@ class Engine:
         embedder = cast("ImageEmbedder", model.embedder)
         with translate(EmbeddingError, provider=model.name):
             # What else it makes of an image is of no use: tokens and terms are those of texts.
-            made = checked(model, await self.io.call(embedder.embed_images, images), len(images), texts=False)
+            found = await self.io.call(embedder.embed_images, images)
+            made = await self.io.call(checked, model, found, len(images), texts=False)
             return replace(made, tokens=None, terms=None)
 
     def weighted(self, model: Model) -> str | None:
@@ -244,7 +251,10 @@ async def embed(io: IO, model: Model, texts: Sequence[str], *, input_type: Input
         EmbeddingError: The embedder failed, or what it returned is not n finite vectors.
     """
     with translate(EmbeddingError, provider=model.name):
-        return checked(model, await io.call(model.embedder.embed, texts, input_type=input_type), len(texts))
+        made = await io.call(model.embedder.embed, texts, input_type=input_type)
+        if len(texts) == 1:
+            return checked(model, made, 1)
+        return await io.call(checked, model, made, len(texts))
 
 
 def checked(model: Model, made: object, number: int, *, texts: bool = True) -> Embeddings:

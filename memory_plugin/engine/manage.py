@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import heapq
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from memory_plugin import ids
@@ -74,17 +76,16 @@ def _belongs(sealer: Sealer, namespace: Namespace, point: Point) -> bool:
     return len(namespace) == 1 or (isinstance(prefixes, list) and namespace_tag(sealer, namespace) in prefixes)
 
 
-async def records(
+async def record_pages(
     engine: Engine, sealer: Sealer, namespace: Namespace, where: Blind, filter_: Filter | None
-) -> AsyncIterator[Record]:
-    """Every memory that satisfies the filter, in no order.
+) -> AsyncIterator[list[Record]]:
+    """Every memory that satisfies the filter, in no order, some at once.
 
     Raises:
         SealError: One does not open, or its tags were changed so that it appears where it does not belong.
     """
     async for page in pages(engine, where.filter, payload=(RECORD,)):
-        for record in await engine.io.call(_open_page, sealer, namespace, filter_, page):
-            yield record
+        yield await engine.io.call(_open_page, sealer, namespace, filter_, page)
 
 
 def _open_page(sealer: Sealer, namespace: Namespace, filter_: Filter | None, page: Sequence[Point]) -> list[Record]:
@@ -107,24 +108,45 @@ async def list_(
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return Page(())
-    where = engine.within(sealer, namespace, filter_)
+    where = await engine.blind(sealer, namespace, filter_)
     sign = -1 if newest_first else 1
     found: list[Record] = []
     async for day in _days(engine, where, newest_first=newest_first):
         if start is not None and day is not None and sign * day < sign * (start[0] // DAY_MICROSECONDS):
             continue
         part = where if day is None else Blind(And((where.filter, Range(DAY, gte=day, lte=day))), where.exact)
-        of_day = [record async for record in records(engine, sealer, namespace, part, filter_)]
-        of_day.sort(key=_time_order, reverse=newest_first)
-        found += [
-            one
-            for one in of_day
-            if start is None or ((_time_order(one) > start) != newest_first and _time_order(one) != start)
-        ]
+        pages = record_pages(engine, sealer, namespace, part, filter_)
+        found += await _first(engine, pages, start, limit + 1 - len(found), newest_first=newest_first)
         if len(found) > limit:
             break
     page = tuple(found[:limit])
     return Page(page, _encode_cursor(page[-1]) if len(found) > limit else None)
+
+
+async def _first(
+    engine: Engine, pages: AsyncIterator[list[Record]], start: _Order | None, number: int, *, newest_first: bool
+) -> list[Record]:
+    """The first so many records after a place in the order, in order.
+
+    Of a long listing little more than what is returned is ever held: what is held, the collector walks through.
+    """
+    held: list[Record] = []
+    async for page in pages:
+        held += page
+        if len(held) > 4 * number:
+            held = await engine.io.call(_cut, held, start, number, newest_first=newest_first)
+    return await engine.io.call(_cut, held, start, number, newest_first=newest_first)
+
+
+def _cut(records: Iterable[Record], start: _Order | None, number: int, *, newest_first: bool) -> list[Record]:
+    keyed = ((_time_order(record), record) for record in records)
+    after = (
+        (order, record)
+        for order, record in keyed
+        if start is None or (order < start if newest_first else order > start)
+    )
+    pick = heapq.nlargest if newest_first else heapq.nsmallest
+    return [record for _, record in pick(number, after, key=itemgetter(0))]
 
 
 _Order: TypeAlias = tuple[int, str, int, str]
@@ -163,13 +185,10 @@ async def count(engine: Engine, namespace: Namespace, filter_: Filter | None) ->
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return 0
-    where = engine.within(sealer, namespace, filter_)
+    where = await engine.blind(sealer, namespace, filter_)
     if where.exact:
         return await engine.index.count(engine.io, where.filter)
-    total = 0
-    async for _ in records(engine, sealer, namespace, where, filter_):
-        total += 1
-    return total
+    return sum([len(page) async for page in record_pages(engine, sealer, namespace, where, filter_)])
 
 
 async def facet(
@@ -184,14 +203,14 @@ async def facet(
     sealer = await engine.sealer(namespace, create=False)
     if sealer is None:
         return {}
-    where = engine.within(sealer, namespace, filter_)
+    where = await engine.blind(sealer, namespace, filter_)
     if field not in engine.settings.filterable or not where.exact:
         counts: Counter[str] = Counter()
         values: dict[str, Scalar] = {}
-        async for record in records(engine, sealer, namespace, where, filter_):
-            found = _scalars(record, field)
-            counts.update(found.keys())
-            values.update(found)
+        async for page in record_pages(engine, sealer, namespace, where, filter_):
+            for found in await engine.io.call(lambda page=page: [_scalars(one, field) for one in page]):  # type: ignore[misc]
+                counts.update(found.keys())
+                values.update(found)
         return {values[key]: number for key, number in counts.most_common(limit)}
     key = engine.field_key(field)
     tags = await engine.index.facet(engine.io, key, where.filter, limit=limit)
@@ -263,7 +282,8 @@ async def delete(
         where = Blind(And((engine.scope(sealer, namespace), AnyOf(DOCUMENT, tuple(tags)))), exact=True)
         work = _delete_where(engine, sealer, namespace, where, None)
     else:
-        work = _delete_where(engine, sealer, namespace, engine.within(sealer, namespace, filter_), filter_)
+        where = await engine.blind(sealer, namespace, filter_)
+        work = _delete_where(engine, sealer, namespace, where, filter_)
     return await engine.io.uninterrupted(_alone(engine, sealer, work))
 
 
@@ -284,7 +304,8 @@ async def _delete_where(
         if number:
             await engine.index.delete(engine.io, where.filter)
         return number
-    found = [record.id async for record in records(engine, sealer, namespace, where, filter_)]
+    pages = record_pages(engine, sealer, namespace, where, filter_)
+    found = [record.id async for page in pages for record in page]
     if found:
         await engine.index.delete(engine.io, found)
     return len(found)

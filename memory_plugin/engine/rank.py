@@ -59,6 +59,17 @@ async def late_interaction(
         made = await _token_scores(engine, model, late, query, embedded, [opened[place] for place in seen])
         scores = np.asarray(made, dtype=np.float64)
         _require_scores(scores, len(seen), late.model)
+    return await engine.io.call(_by_tokens, engine, model, query, opened, seen, scores)
+
+
+def _by_tokens(
+    engine: Engine,
+    model: Model,
+    query: str,
+    opened: Sequence[Opened],
+    seen: Sequence[int],
+    scores: NDArray[np.float64],
+) -> list[Opened]:
     blended = _blend(engine, model, query, opened)
     blended[seen] += standardise(scores)
     ordered = _ordered([one.hit for one in opened], blended, LATE, seen)
@@ -88,8 +99,9 @@ async def _token_scores(
     missing = [place for place, one in enumerate(packed) if one is None]
     if missing:  # written while late interaction was off
         made = await engine.io.call(late.tokens, [opened[place].hit.record.passage for place in missing])
-        for place, one in zip(missing, made, strict=True):
-            packed[place] = late.pack(one)
+        fresh = await engine.io.call(lambda: [late.pack(vectors) for vectors in made])
+        for place, one in zip(missing, fresh, strict=True):
+            packed[place] = one
     return await engine.io.call(late.score, tokens, [one for one in packed if one is not None])
 
 

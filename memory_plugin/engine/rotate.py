@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from memory_plugin.crypto.sealer import SubjectSealer
-from memory_plugin.engine.core import Engine, scroll
+from memory_plugin.engine.core import Engine, pages
 from memory_plugin.engine.payload import HEAD, RECORD, SUBJECT
 from memory_plugin.engine.sealing import sealed_anew
 from memory_plugin.errors import ConfigurationError, InvalidInputError, KeyServiceError, translate
@@ -77,15 +77,19 @@ async def _reseal_all(engine: Engine, namespace: Namespace) -> int:
     assert isinstance(sealer, SubjectSealer)
     resealed = 0
     batch: list[PointId] = []
-    async for point in scroll(engine, engine.scope(sealer, namespace), payload=(RECORD,)):
-        if sealer.key_id(str(point.payload.get(RECORD))) != sealer.newest:
-            batch.append(point.id)
-        if len(batch) >= engine.settings.batch:
-            resealed += await _reseal(engine, sealer, batch)
-            batch = []
+    async for page in pages(engine, engine.scope(sealer, namespace), payload=(RECORD,)):
+        batch += await engine.io.call(_older, sealer, page)
+        while len(batch) >= engine.settings.batch:
+            resealed += await _reseal(engine, sealer, batch[: engine.settings.batch])
+            batch = batch[engine.settings.batch :]
     resealed += await _reseal(engine, sealer, batch)
     await _reseal_head(engine, sealer)
     return resealed
+
+
+def _older(sealer: SubjectSealer, page: Sequence[Point]) -> list[PointId]:
+    """What is sealed under another key than the newest."""
+    return [point.id for point in page if sealer.key_id(str(point.payload.get(RECORD))) != sealer.newest]
 
 
 async def _reseal(engine: Engine, sealer: SubjectSealer, ids: Sequence[PointId]) -> int:

@@ -5,21 +5,22 @@ Each stage is cheap enough for what it sees, and re-orders before anything is cu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from memory_plugin.engine.candidates import Scope, gather, scopes_of
-from memory_plugin.engine.core import Engine, Model, Stopwatch, scroll
+from memory_plugin.engine.core import Engine, Model, Stopwatch, pages
 from memory_plugin.engine.payload import DOCUMENT, MARKS, RECORD, SUBJECT, open_record
 from memory_plugin.engine.rank import Opened, cross_encode, late_interaction
 from memory_plugin.engine.request import Request
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.fuse import Distinct
 from memory_plugin.network import leaves_machine
-from memory_plugin.types import And, AnyOf, Embeddings, Hit, Not, Record, Results
+from memory_plugin.protocols import Sealer
+from memory_plugin.types import And, AnyOf, Embeddings, Hit, Not, Point, Record, Results
 from memory_plugin.vectors import unit
 
 MAX_CANDIDATES = 1000
@@ -45,7 +46,7 @@ async def search(engine: Engine, model: Model, asked: Request) -> Results:
     while True:
         opened, more = await gather(engine, model, asked, scopes, embedded, wanted, watch)
         hits, state = await _ranked(engine, model, asked, embedded, opened, watch)
-        selected = _select(engine, asked, hits)
+        selected = await engine.io.call(_select, engine, asked, hits)
         if len(selected) == asked.limit or not more or wanted > MAX_CANDIDATES:
             break
         wanted *= 3  # too many were near duplicates, or of one document
@@ -108,7 +109,7 @@ async def _ranked(
 
 def _select(engine: Engine, asked: Request, hits: Sequence[Hit]) -> list[Hit]:
     """The best, without near duplicates and without more of one document than asked."""
-    similarity = engine.settings.duplicate_similarity
+    similarity = engine.settings.duplicate_similarity if not asked.duplicates else None
     distinct = Distinct(similarity) if similarity is not None else None
     pictures: set[str | None] = set()
     selected: list[Hit] = []
@@ -141,11 +142,11 @@ async def _with_neighbours(engine: Engine, asked: Request, scopes: Sequence[Scop
     tags = tuple(dict.fromkeys(hit.record.document for hit in hits if hit.record.chunks > 1))
     if not tags:
         return hits
-    chunks: dict[tuple[str, int], Record] = {}
+    records: list[Record] = []
     where = And((AnyOf(SUBJECT, tuple(owners)), AnyOf(DOCUMENT, tags), Not(MARKS["value"])))
-    async for point in scroll(engine, where, payload=(SUBJECT, RECORD)):
-        record = open_record(owners[str(point.payload[SUBJECT])], point.id, point.payload)
-        chunks[record.document, record.index] = record
+    async for page in pages(engine, where, payload=(SUBJECT, RECORD)):
+        records += await engine.io.call(_open_all, owners, page)
+    chunks = {(record.document, record.index): record for record in records}
 
     def beside(record: Record, steps: range) -> tuple[Record, ...]:
         found = (chunks.get((record.document, record.index + step)) for step in steps)
@@ -156,3 +157,7 @@ async def _with_neighbours(engine: Engine, asked: Request, scopes: Sequence[Scop
         replace(hit, before=beside(hit.record, range(-reach, 0)), after=beside(hit.record, range(1, reach + 1)))
         for hit in hits
     ]
+
+
+def _open_all(owners: Mapping[str, Sealer], page: Sequence[Point]) -> list[Record]:
+    return [open_record(owners[str(point.payload[SUBJECT])], point.id, point.payload) for point in page]

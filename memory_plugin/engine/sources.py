@@ -19,7 +19,8 @@ from memory_plugin.types import And, AnyOf, Filter, Namespace, Point, Record
 NAMES = 1024
 """Names that are asked for in one request."""
 
-_PAGE = 4096
+_PAGE = 512
+"""Records that are read at once: the engine makes objects of them while nothing else of the process runs."""
 _PAUSES = (0.0, 0.002, 0.01, 0.05)
 """Seconds to wait before a document is read again that was seen in the middle of a change."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import Field
 
 from memory_plugin import (
-    PLAINTEXT,
     AsyncMemoryStore,
     ConfigurationError,
     IndexUnavailableError,
@@ -30,9 +31,9 @@ from memory_plugin import (
 )
 from memory_plugin.adapters.langchain import MemoryMiddleware
 from memory_plugin.flow import OnLoop
-from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.types import Embeddings, InputType
+from tests.adapters.langchain_store import either, emptied, opened
 
 
 class Scripted(BaseChatModel):
@@ -90,27 +91,31 @@ def session(runtime: Any) -> tuple[str, ...]:
     return runtime.context.name, runtime.context.session
 
 
-def opened(path: Path, kind: Any = MemoryStore, embedder: Any = None) -> Any:
-    index = EdgeIndex(path, durability="process")
-    return kind(index, embedder or HashEmbedder(), reranker=None, late=None, keyring=PLAINTEXT)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MemoryStore, Noting]]:
+    embedder = Noting()
+    with opened(tmp_path_factory.mktemp("shared") / "m", embedder=embedder) as made:
+        yield made, embedder
 
 
 @pytest.fixture
-def embedder() -> Noting:
-    return Noting()
+def embedder(shared: tuple[MemoryStore, Noting]) -> Noting:
+    return shared[1]
 
 
 @pytest.fixture(params=["MemoryStore", "MemoryStore on a loop", "AsyncMemoryStore"])
-async def driven(request: pytest.FixtureRequest, tmp_path: Path, embedder: Noting) -> AsyncIterator[Driven]:
+async def driven(
+    request: pytest.FixtureRequest, shared: tuple[MemoryStore, Noting], tmp_path: Path
+) -> AsyncIterator[Driven]:
     kind = AsyncMemoryStore if request.param == "AsyncMemoryStore" else MemoryStore
-    made = Driven(opened(tmp_path / "memory", kind, embedder), loop=request.param != "MemoryStore")
-    for text in ("Alice cannot have walnuts.", "The badge is LX-2217."):
-        await made.call("add", text, "alice")
-    await made.call("add", "Bob hates walnuts and cake.", "bob")
-    embedder.queries.clear()
-    embedder.threads.clear()
-    yield made
-    await made.call("close")
+    async with either(kind, shared[0], tmp_path / "m", embedder=shared[1]) as store:
+        made = Driven(store, loop=request.param != "MemoryStore")
+        for text in ("Alice cannot have walnuts.", "The badge is LX-2217."):
+            await made.call("add", text, "alice")
+        await made.call("add", "Bob hates walnuts and cake.", "bob")
+        shared[1].queries.clear()
+        shared[1].threads.clear()
+        yield made
 
 
 class Driven:
@@ -240,11 +245,12 @@ async def test_deleting_deletes(driven: Driven) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path, embedder: Noting) -> Any:
-    with opened(tmp_path / "memory", embedder=embedder) as made:
-        made.add(["Alice cannot have walnuts.", "The badge is LX-2217."], "alice")
-        embedder.queries.clear()
-        yield made
+def store(shared: tuple[MemoryStore, Noting]) -> Iterator[MemoryStore]:
+    made, embedder = shared
+    made.add(["Alice cannot have walnuts.", "The badge is LX-2217."], "alice")
+    embedder.queries.clear()
+    yield made
+    emptied(made)
 
 
 def test_order_of_hooks(store: MemoryStore) -> None:
@@ -346,7 +352,7 @@ def test_what_others_wrote_in_the_users_name_is_not_remembered(store: MemoryStor
 
 
 def test_a_request_without_the_users_message(store: MemoryStore) -> None:
-    class Forgetful(AgentMiddleware[Any, Any, Any]):
+    class Forgetful(AgentMiddleware[Any, Any]):
         def wrap_model_call(self, request: Any, handler: Any) -> Any:
             return handler(request.override(messages=[AIMessage("…")]))
 
@@ -365,6 +371,29 @@ def test_nothing_to_say(store: MemoryStore, embedder: Noting) -> None:
     agent.invoke({"messages": [HumanMessage([{"type": "image", "base64": "iVBORw0=", "mime_type": "image/png"}])]})
     assert len(model.shown) == 2
     assert len(embedder.queries) == 1
+
+
+@pytest.mark.parametrize("mode", ["values", "updates", "messages", "tasks", "debug"])
+def test_no_stream_holds_them(store: MemoryStore, mode: Any) -> None:
+    model = Scripted(answers=[calling("oven", degrees=180), AIMessage("Done.")])
+    agent = create_agent(model, [oven], middleware=[MemoryMiddleware(store, "alice")])
+    events = repr(list(agent.stream({"messages": [HumanMessage("walnuts")]}, stream_mode=mode)))
+    assert "Alice cannot" in model.text()
+    assert "Done." in events
+    assert "Alice cannot" not in events
+
+
+async def test_users_at_the_same_time(store: MemoryStore) -> None:
+    for number in range(6):
+        store.add(f"The badge of user {number} is LX-{number}.", ("company", f"u{number}"))
+    model = Scripted()
+    whole = lambda runtime: ("company", runtime.context.name)  # noqa: E731
+    agent = create_agent(model, middleware=[MemoryMiddleware(store, whole)], context_schema=User)
+    asked: Any = {"messages": [HumanMessage("Which badge is mine?")]}
+    await asyncio.gather(*(agent.ainvoke(asked, context=User(f"u{number}")) for number in range(6)))
+    shown = [model.text(number) for number in range(6)]
+    assert sorted(re.findall(r"LX-\d", text)[0] for text in shown) == [f"LX-{number}" for number in range(6)]
+    assert all(len(re.findall(r"LX-\d", text)) == 1 for text in shown)
 
 
 # ── the tool ──────────────────────────────────────────────────────────────────────────────────────

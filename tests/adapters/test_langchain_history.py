@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from langchain_core.messages import (
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
-from memory_plugin import PLAINTEXT, AsyncMemoryStore, InvalidInputError, MemoryStore
+from memory_plugin import AsyncMemoryStore, InvalidInputError, MemoryStore
 from memory_plugin.adapters.langchain import MemoryChatMessageHistory, count_message_tokens
 from memory_plugin.flow import OnLoop
-from memory_plugin.index.edge import EdgeIndex
-from memory_plugin.testing.doubles import HashEmbedder
+from tests.adapters.langchain_store import either, emptied, opened
 
 MESSAGES: list[BaseMessage] = [
     SystemMessage("You help.", id="s1"),
@@ -51,12 +50,22 @@ MESSAGES: list[BaseMessage] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryStore]:
+    with opened(tmp_path_factory.mktemp("shared") / "m") as made:
+        yield made
+
+
 @pytest.fixture(params=[MemoryStore, AsyncMemoryStore], ids=lambda kind: kind.__name__)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
-    index = EdgeIndex(tmp_path / "memory", durability="process")
-    made = request.param(index, HashEmbedder(), reranker=None, late=None, keyring=PLAINTEXT)
-    yield made
-    await OnLoop().call(made.close)
+async def store(request: pytest.FixtureRequest, shared: MemoryStore, tmp_path: Path) -> AsyncIterator[Any]:
+    async with either(request.param, shared, tmp_path / "m") as made:
+        yield made
+
+
+@pytest.fixture
+def blocking(shared: MemoryStore) -> Iterator[MemoryStore]:
+    yield shared
+    emptied(shared)
 
 
 async def test_messages_come_back_as_they_were(store: Any) -> None:
@@ -103,22 +112,15 @@ async def test_what_cannot_be_kept_is_refused_whole(store: Any) -> None:
     assert repr(history) == "MemoryChatMessageHistory"
 
 
-@pytest.fixture
-def blocking(tmp_path: Path) -> Any:
-    index = EdgeIndex(tmp_path / "blocking", durability="process")
-    return MemoryStore(index, HashEmbedder(), reranker=None, late=None, keyring=PLAINTEXT)
-
-
 def test_without_a_loop(blocking: MemoryStore) -> None:
-    with blocking:
-        history = MemoryChatMessageHistory(blocking, ("alice", "monday"))
-        history.add_user_message("Hello")
-        history.add_ai_message("Hi, Alice")
-        history.add_messages(MESSAGES)
-        assert [one.content for one in history.messages[:2]] == ["Hello", "Hi, Alice"]
-        assert history.messages[2:] == MESSAGES
-        history.clear()
-        assert history.messages == []
+    history = MemoryChatMessageHistory(blocking, ("alice", "monday"))
+    history.add_user_message("Hello")
+    history.add_ai_message("Hi, Alice")
+    history.add_messages(MESSAGES)
+    assert [one.content for one in history.messages[:2]] == ["Hello", "Hi, Alice"]
+    assert history.messages[2:] == MESSAGES
+    history.clear()
+    assert history.messages == []
 
 
 @pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
@@ -131,21 +133,20 @@ async def test_behind_a_chain(blocking: MemoryStore) -> None:
         return value
 
     answers = iter([AIMessage("one"), AIMessage("two"), AIMessage("three"), AIMessage("other")])
-    with blocking:
-        chain = RunnableWithMessageHistory(
-            prompt | noted | GenericFakeChatModel(messages=answers),
-            lambda session_id: MemoryChatMessageHistory(blocking, ("alice", session_id)),
-            input_messages_key="said",
-            history_messages_key="history",
-        )
-        monday: Any = {"configurable": {"session_id": "monday"}}
-        chain.invoke({"said": "first"}, monday)
-        chain.invoke({"said": "second"}, monday)
-        await chain.ainvoke({"said": "third"}, monday)
-        chain.invoke({"said": "first"}, {"configurable": {"session_id": "tuesday"}})
-        assert seen == [1, 3, 5, 1]
-        kept = MemoryChatMessageHistory(blocking, ("alice", "monday")).messages
-        assert [one.content for one in kept] == ["first", "one", "second", "two", "third", "three"]
+    chain = RunnableWithMessageHistory(
+        prompt | noted | GenericFakeChatModel(messages=answers),
+        lambda session_id: MemoryChatMessageHistory(blocking, ("alice", session_id)),
+        input_messages_key="said",
+        history_messages_key="history",
+    )
+    monday: Any = {"configurable": {"session_id": "monday"}}
+    chain.invoke({"said": "first"}, monday)
+    chain.invoke({"said": "second"}, monday)
+    await chain.ainvoke({"said": "third"}, monday)
+    chain.invoke({"said": "first"}, {"configurable": {"session_id": "tuesday"}})
+    assert seen == [1, 3, 5, 1]
+    kept = MemoryChatMessageHistory(blocking, ("alice", "monday")).messages
+    assert [one.content for one in kept] == ["first", "one", "second", "two", "third", "three"]
 
 
 # ── tokens ────────────────────────────────────────────────────────────────────────────────────────

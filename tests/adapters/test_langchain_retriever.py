@@ -14,7 +14,6 @@ from langchain_core.runnables import RunnablePassthrough
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 from memory_plugin import (
-    PLAINTEXT,
     AsyncMemoryStore,
     ConfigurationError,
     Document,
@@ -24,9 +23,9 @@ from memory_plugin import (
     eq,
 )
 from memory_plugin.adapters.langchain import MemoryRetriever
-from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder
 from memory_plugin.types import Embeddings, InputType
+from tests.adapters.langchain_store import opened
 
 SAID = [
     Document("Trains are booked by Ines.", source="handbook", metadata={"topic": "travel"}),
@@ -48,14 +47,9 @@ class Noting(HashEmbedder):
         return super().embed(texts, input_type=input_type)
 
 
-def opened(path: Path, kind: Any = MemoryStore, **parts: Any) -> Any:
-    given = {"embedder": HashEmbedder(), "reranker": None, "late": None, "keyring": PLAINTEXT, **parts}
-    return kind(EdgeIndex(path, durability="process"), **given)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[MemoryStore]:
-    with opened(tmp_path / "memory") as made:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryStore]:
+    with opened(tmp_path_factory.mktemp("store") / "memory") as made:
         made.add(SAID, ("alice", "monday"))
         made.add("Trains are what Bob hates.", "bob")
         yield made

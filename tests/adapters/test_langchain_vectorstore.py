@@ -27,15 +27,10 @@ from memory_plugin import (
 from memory_plugin import Document as Memory
 from memory_plugin.adapters.langchain import MemoryEmbeddings, MemoryVectorStore
 from memory_plugin.flow import OnLoop
-from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
 from memory_plugin.types import Embeddings as Made
 from memory_plugin.types import InputType
-
-
-def opened(path: Path, kind: Any = MemoryStore, **parts: Any) -> Any:
-    given = {"embedder": HashEmbedder(), "reranker": None, "late": None, "keyring": PLAINTEXT, **parts}
-    return kind(EdgeIndex(path, durability="process"), **given)
+from tests.adapters.langchain_store import either, opened
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +49,19 @@ class TestMemoryVectorStore(VectorStoreIntegrationTests):
         return MemoryVectorStore(shared, (uuid.uuid4().hex, "documents"))
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryStore]:
+    with opened(tmp_path_factory.mktemp("plain") / "m") as store:
+        yield store
+
+
 @pytest.fixture(params=[MemoryStore, AsyncMemoryStore], ids=lambda kind: kind.__name__)
-async def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryVectorStore]:
+async def vectors(
+    request: pytest.FixtureRequest, plain: MemoryStore, tmp_path: Path
+) -> AsyncIterator[MemoryVectorStore]:
     """Over either kind of store; its async methods take both."""
-    store = opened(tmp_path / "memory", request.param)
-    yield MemoryVectorStore(store, "alice", embedding=MemoryEmbeddings(HashEmbedder()))
-    await OnLoop().call(store.close)
+    async with either(request.param, plain, tmp_path / "m") as store:
+        yield MemoryVectorStore(store, "alice", embedding=MemoryEmbeddings(HashEmbedder()))
 
 
 LONG = "  The first line.\r\n\r\n" + "\n\n".join(f"Chapter {n}.\n" + f"word{n} " * 300 for n in range(5)) + "\t\n "

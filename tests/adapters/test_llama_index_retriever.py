@@ -27,6 +27,7 @@ from memory_plugin import (
     eq,
 )
 from memory_plugin.adapters.llama_index import MemoryRetriever
+from memory_plugin.adapters.llama_index.detached import links
 from memory_plugin.testing.doubles import HashEmbedder
 from tests.adapters.llama import Watch, opened, opened_async
 
@@ -230,6 +231,7 @@ def test_what_is_written_has_no_store_and_no_filter(store: MemoryStore, tmp_path
     for secret in (b"a secret topic", str(tmp_path).encode(), b"Lisbon"):
         assert secret not in written
         assert secret.decode() not in repr(retriever) + str(retriever.to_dict())
+    links.clear()  # as in another process
     again = pickle.loads(written)
     assert (again.limit, again.namespace) == (3, (("alice", "s1"),))
     with pytest.raises(ConfigurationError, match="attach"):

@@ -38,6 +38,7 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from memory_plugin import ConfigurationError, InvalidInputError, MemoryStore, Settings
 from memory_plugin.adapters.llama_index import MemoryEmbedding, MemoryReranker, MemoryVectorStore
+from memory_plugin.adapters.llama_index.detached import links
 from memory_plugin.testing.doubles import HashEmbedder
 from tests.adapters.llama import Watch, opened, opened_async
 
@@ -146,10 +147,9 @@ def test_adding_again_replaces(nodes: MemoryVectorStore, store: MemoryStore) -> 
     assert nodes.add([]) == []
 
 
-@pytest.mark.parametrize("metadata", [{"when": object()}, {"x": float("nan")}], ids=["an object", "not a number"])
-def test_what_is_no_json_is_refused_whole(nodes: MemoryVectorStore, metadata: dict[str, Any]) -> None:
+def test_what_is_no_json_is_refused_whole(nodes: MemoryVectorStore) -> None:
     with pytest.raises(InvalidInputError, match="JSON"):
-        nodes.add([text_node("good", "good"), text_node("bad", "bad", **metadata)])
+        nodes.add([text_node("good", "good"), text_node("bad", "bad", when=object())])
     assert nodes.get_nodes() == []
 
 
@@ -300,10 +300,10 @@ def test_filters_on_the_document(nodes: MemoryVectorStore, key: str) -> None:
 def test_top_k_is_reached_whatever_the_filter(tmp_path: Path) -> None:
     with opened(tmp_path, settings=Settings(duplicate_similarity=None)) as store:
         nodes = MemoryVectorStore(store, "alice", rerank="none")
-        nodes.add([text_node(f"Boat {n} of the fleet", f"n{n}", path=f"/{n % 50}/x") for n in range(1500)])
+        nodes.add([text_node(f"Boat {n} of the fleet", f"n{n}", path=f"/{n % 50}/x") for n in range(600)])
         filters = MetadataFilters(filters=[MetadataFilter(key="path", operator=FilterOperator.TEXT_MATCH, value="/7/")])
-        assert len(ask(nodes, "boats of the fleet", top_k=20, filters=filters)) == 20
-        assert len(ask(nodes, "boats of the fleet", top_k=40, filters=filters)) == 30
+        assert len(ask(nodes, "boats of the fleet", top_k=8, filters=filters)) == 8
+        assert len(ask(nodes, "boats of the fleet", top_k=40, filters=filters)) == 12
 
 
 # ── deletions ─────────────────────────────────────────────────────────────────────────────────────
@@ -407,7 +407,7 @@ def test_index_insert_query_delete(nodes: MemoryVectorStore) -> None:
     index.update_ref_doc(Document(text="Part XK-77-1309 is out of stock.", id_="pump"))
     assert "out of stock" in str(engine.query("What is XK-77-1309?"))
     index.delete_ref_doc("pump")
-    assert "stock" not in str(engine.query("What is XK-77-1309 of the stock?"))
+    assert "stock" not in str(engine.query("What is XK-77-1309?"))
     again = VectorStoreIndex.from_vector_store(nodes, embed_model=PLACEHOLDER)
     assert again.as_retriever(similarity_top_k=1).retrieve("tides rise")[0].node.ref_doc_id == "tides"
     lexical = again.as_retriever(vector_store_query_mode="text_search").retrieve("bread")
@@ -465,7 +465,7 @@ def test_index_with_a_reranker(nodes: MemoryVectorStore) -> None:
         llm=MockLLM(), similarity_top_k=2, node_postprocessors=[MemoryReranker("local", top_n=1)]
     )
     response = engine.query("Where does Alice live?")
-    assert [one.node_id for one in response.source_nodes] == ["move"]  # type: ignore[union-attr]
+    assert [one.node_id for one in response.source_nodes] == ["move"]
 
 
 async def test_vector_memory_block_of_llama_index(nodes: MemoryVectorStore) -> None:
@@ -479,6 +479,7 @@ async def test_vector_memory_block_of_llama_index(nodes: MemoryVectorStore) -> N
     await memory.aput(ChatMessage(role="assistant", content="Let me look that up for you in my notes, one moment."))
     await memory.aput(ChatMessage(role="user", content="My passport number, please."))
     shown = "\n".join(str(message) for message in await memory.aget())
+    await memory.sql_store._async_engine.dispose()  # type: ignore[attr-defined]
     assert nodes.get_nodes()
     assert "XK-77-1309" in shown
 
@@ -494,7 +495,10 @@ def test_what_is_written_has_no_store(nodes: MemoryVectorStore, tmp_path: Path) 
     everything += "".join(path.read_text() for path in (tmp_path / "persisted").iterdir())
     assert "Tides" not in everything
     assert str(tmp_path) not in everything
-    again = pickle.loads(pickle.dumps(nodes))
+    written = pickle.dumps(nodes)
+    assert len(pickle.loads(written).get_nodes()) == 1  # the store is still open
+    links.clear()  # as in another process
+    again = pickle.loads(written)
     with pytest.raises(ConfigurationError, match="attach"):
         again.get_nodes()
     assert len(again.attach(nodes.client).get_nodes()) == 1

@@ -68,7 +68,8 @@ def _tell(wire: WireServer) -> None:
     lines = ["Serving until Ctrl-C.  Providers by name, with any key in WIRE_KEY:", "  export WIRE_KEY=wire-key"]
     for vendor, form in FORMATS.items():
         key = "&key_from=WIRE_KEY" if form.auth else ""
-        lines.append(f"  {vendor}{_MODELS.get(vendor, '')}?base_url={wire.url(vendor)}{key}")
+        if any(operation == "embed" for operation, _ in form.routes.values()):
+            lines.append(f"  {vendor}{_MODELS.get(vendor, '')}?base_url={wire.url(vendor)}{key}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

@@ -1,7 +1,7 @@
 """Chat in the vendors' formats, whole or as a stream of events; the model behind it only quotes what it was given.
 
-It is no language model: it answers with the first memory in the request, or says that there is none.  A tool whose name
-the user says is called once.
+It is no language model: it answers with the first memory in the request, or that it sees.  A tool whose name the user
+says is called once.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _reply(ask: Ask, messages: Any, *others: Any) -> Reply:
     elif passage:
         text = f"I was given this memory: {' '.join(passage[1].split())}"
     else:
-        text = "I was given no memory that helps."
+        text = "I see."
     return Reply("" if called else text, called, name, tokens(whole))
 
 
@@ -95,7 +95,8 @@ def _results(message: Mapping[str, Any]) -> Iterator[str]:
         yield from _texts(message.get("content"))
     if message.get("type") == "function_call_output":
         yield str(message.get("output"))
-    for part in message.get("content") if isinstance(message.get("content"), list) else ():
+    content = message.get("content")
+    for part in content if isinstance(content, list) else ():
         if part.get("type") == "tool_result":
             yield from _texts(part.get("content"))
 
@@ -111,7 +112,7 @@ def chat_completions(ask: Ask) -> Any:
     ended = "tool_calls" if reply.tool else "stop"
     call = {"id": "call_1", "type": "function", "function": {"name": reply.tool, "arguments": "{}"}}
     if not ask.body.get("stream"):
-        message = {"role": "assistant", "content": reply.text or None, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text or None, "refusal": None}
         message |= {"tool_calls": [call]} if reply.tool else {}
         choice = {"index": 0, "message": message, "finish_reason": ended, "logprobs": None}
         return {**base, "object": "chat.completion", "choices": [choice], "usage": used}
@@ -152,7 +153,7 @@ def responses(ask: Ask) -> Any:
     if not body.get("stream"):
         return whole
     begun = {**whole, "status": "in_progress", "output": [], "usage": None}
-    told = [{"type": "response.created", "response": begun}, {"type": "response.in_progress", "response": begun}]
+    told: list[dict[str, Any]] = [{"type": f"response.{one}", "response": begun} for one in ("created", "in_progress")]
     told.append({"type": "response.output_item.added", "output_index": 0, "item": _item(reply, "in_progress")})
     told += _call_events(item) if reply.tool else _text_events(item, reply.pieces)
     told.append({"type": "response.output_item.done", "output_index": 0, "item": item})
@@ -204,7 +205,13 @@ def messages(ask: Ask) -> Any:
     whole = {"id": f"msg_{reply.name}", "type": "message", "role": "assistant", "model": ask.body.get("model")}
     if not ask.body.get("stream"):
         return {**whole, "content": [block], **ended, "usage": used}
-    begun = {**whole, "content": [], "stop_reason": None, "stop_sequence": None, "usage": {**used, "output_tokens": 1}}
+    begun: dict[str, Any] = {
+        **whole,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {**used, "output_tokens": 1},
+    }
     empty = {**block, "text": ""} if not reply.tool else block
     deltas = [{"type": "text_delta", "text": piece} for piece in reply.pieces]
     deltas += [{"type": "input_json_delta", "partial_json": "{}"}] if reply.tool else []

@@ -263,7 +263,10 @@ FORMATS: Mapping[str, Format] = {
     ),
     "azure": Format(
         "",
-        {"POST /openai/deployments/*/embeddings": ("embed", _azure_embed)},
+        {
+            "POST /openai/deployments/*/embeddings": ("embed", _azure_embed),
+            "POST /openai/deployments/*/chat/completions": ("chat", chats.chat_completions),
+        },
         _openai_error,
         _LIMITED,
         request_id="apim-request-id",
