@@ -94,7 +94,9 @@ async def gather(
         opened = await _open(engine, model, asked, scopes, found.candidates)
         watch.lap("open")
         if exact or found.exhausted or len(opened) >= wanted:
-            return opened[:wanted], not found.exhausted or found.total > wanted
+            # Of what a filter drops after opening, nothing is left to be had.
+            left = found.total if exact else len(opened)
+            return opened[:wanted], not found.exhausted or left > wanted
         depth *= 4
 
 
