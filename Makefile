@@ -31,7 +31,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 $(LLAMA)/.ready: pyproject.toml
 	@test -x $(LLAMA)/bin/python || $(PYTHON) -m venv $(LLAMA)
-	@$(LLAMA)/bin/python scripts/install.py --editable '.[llama-index,openai,test]' 'llama-index>=0.14' 'openai<3'
+	@$(LLAMA)/bin/python scripts/install.py --editable '.[llama-index,openai,test]' 'llama-index>=0.14.5' 'openai<3'
 	@touch $@
 
 setup: $(VENV)/.dev ## Make .venv with everything that development needs
@@ -61,6 +61,9 @@ check: $(VENV)/.dev ## What CI runs: format, lint, types, imports, tests with co
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint imports types $(LLAMA)/.ready
 	@$(RUN) python -m pytest $(TESTS) --cov --cov-report=term:skip-covered --cov-fail-under=90
 	@$(MAKE) --no-print-directory llama
+
+bounds: $(VENV)/.dev ## The lowest versions that the extras allow, installed and tried; needs a network, takes minutes
+	@$(BIN)/python scripts/check_lower_bounds.py --tests
 
 bench: $(VENV)/.dev ## Timings, as ratios measured side by side
 	@$(BIN)/python -m tests.benchmarks

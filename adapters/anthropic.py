@@ -23,6 +23,8 @@ from memory_plugin.types import Filter
 with needs("anthropic", "an Anthropic client with a memory"):
     import anthropic
 
+__all__ = ["memory_of", "with_memory"]
+
 C = TypeVar("C", bound=anthropic.Anthropic | anthropic.AsyncAnthropic)
 
 ADDRESSES: dict[str, Format] = {"/v1/messages": "anthropic"}

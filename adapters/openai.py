@@ -23,6 +23,8 @@ from memory_plugin.types import Filter
 with needs("openai", "an OpenAI client with a memory"):
     import openai
 
+__all__ = ["memory_of", "with_memory"]
+
 C = TypeVar("C", bound=openai.OpenAI | openai.AsyncOpenAI)
 
 ADDRESSES: dict[str, Format] = {"/chat/completions": "chat", "/responses": "responses"}

@@ -32,6 +32,8 @@ with needs("openai-agents", "the OpenAI Agents SDK adapter"):
 
 RecallFilter: TypeAlias = Callable[[CallModelData[Any]], Awaitable[ModelInputData]]
 
+__all__ = ["MemorySession", "memory_tools", "recall_filter"]
+
 _WORDS = ("input_text", "output_text", "text")
 
 

@@ -18,7 +18,6 @@ from memory_plugin import AsyncMemoryStore, MemoryStore
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
 
-
 MEMORY = Path("/dev/shm")
 ROOM = 6 * 2**30
 

@@ -309,8 +309,8 @@ class Constant:
 
 
 def test_ten_megabytes_are_cut_exactly(tmp_path: Path) -> None:
-    line = "Пример {}: достопримечательности 🦊, a book, непревзойдённое самосовершенствование that nobody reads to its end.\n"
-    text = "".join(line.format(n) for n in range(70_000))
+    line = "Пример {}: достопримечательности 🦊, a book, непревзойдённое самосовершенствование that nobody will read.\n"
+    text = "".join(line.format(n) for n in range(72_000))
     assert 10 * 2**20 < len(text.encode()) < 16 * 2**20
     settings = Settings(chunk_tokens=4_096, batch=512, staging=4_096, max_text_bytes=len(text.encode()))
     with MemoryStore.open(

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,26 @@ def test_every_kind_of_block_is_there() -> None:
 def test_only_fragments_are_left_out() -> None:
     marked = [document for document in DOCUMENTS for _ in _NOT_RUN.finditer(text(document))]
     assert marked == ["CONTRIBUTING.md"]
+
+
+def test_no_code_hides_in_a_block_of_another_kind() -> None:
+    """Python and commands are marked as such, or they would not run."""
+    for document in DOCUMENTS:
+        for found in _BLOCK.finditer(text(document)):
+            where, code = f"{document}: {found[0][:200]}", found["code"]
+            assert found["language"] in (PYTHON, *CONSOLE, "json", "toml", "text", ""), where
+            if found["language"] in ("text", ""):
+                assert not re.search(r"^(?:from \w[\w.]* )?import \w", code, re.MULTILINE), where
+                assert not re.search(r"^\$ ", code, re.MULTILINE), where
+
+
+def test_extras_named_anywhere_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras, seen = set(project["optional-dependencies"]), set()
+    for document in DOCUMENTS:
+        for named in re.findall(r"memory-plugin\[([^\]]*)\]", text(document)):
+            seen |= set(named.replace(" ", "").split(","))
+    assert {"langchain", "mcp"} <= seen <= extras
 
 
 @pytest.mark.parametrize("name", PYTHON_BLOCKS)

@@ -197,6 +197,9 @@ def test_near_duplicates_are_dropped(store: Driver) -> None:
     store.add("The cat sat on the mat today.", "alice", source="a")
     store.add("The cat sat on the mat, today!", "alice", source="b")
     assert len(store.search("cat mat", "alice")) == 1
+    assert {hit.record.source for hit in store.search("cat mat", "alice", duplicates=True)} == {"a", "b"}
+    with pytest.raises(InvalidInputError, match="duplicates is True or False"):
+        store.search("cat mat", "alice", duplicates=1)
 
 
 def test_one_hit_a_document(store: Driver) -> None:

@@ -94,7 +94,7 @@ async def gather(
         opened = await _open(engine, model, asked, scopes, found.candidates)
         watch.lap("open")
         if exact or found.exhausted or len(opened) >= wanted:
-            # Of what a filter drops after opening, nothing is left to be had.
+            # Of a filter that runs after opening, all that passed is known: what did not, is not more.
             left = found.total if exact else len(opened)
             return opened[:wanted], not found.exhausted or left > wanted
         depth *= 4

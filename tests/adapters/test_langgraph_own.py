@@ -181,6 +181,29 @@ def test_deleted_is_gone_from_the_memory_store(memory: MemoryStore, store: LangG
     assert memory.count("alice") == 0
 
 
+def test_items_that_say_the_same_are_all_found(store: LangGraphStore) -> None:
+    same = {"text": "Alice likes green tea in the morning."}
+    store.batch([PutOp(NOTES, f"{n}", same) for n in range(12)] + [PutOp(NOTES, "other", {"text": "Trains at noon."})])
+    found = store.search((), query="green tea in the morning", limit=12)
+    assert sorted(int(item.key) for item in found) == list(range(12))
+    assert None not in [item.score for item in found]
+
+
+def test_all_that_passes_is_ranked_however_little_it_is(memory: MemoryStore, store: LangGraphStore) -> None:
+    """Nothing in the index tells of a field that lies deeper: the first hits hold none that passes."""
+    store.batch([PutOp(NOTES, f"tea {n}", {"text": "green tea", "by": {"name": "Bob"}}) for n in range(90)])
+    rare = {"a": "green", "b": "coffee and cake", "c": "black tea"}
+    store.batch([PutOp(NOTES, key, {"text": text, "by": {"name": "Ann"}}) for key, text in rare.items()])
+    store.put(NOTES, "d", {"text": "green tea", "by": {"name": "Ann"}}, index=False)
+    found = store.search((), query="green tea", filter={"by": {"name": "Ann"}})
+    assert {item.key for item in found[:2]} == {"a", "c"}
+    assert [item.key for item in found[2:]] == ["b", "d"]
+    assert [item.score is None for item in found] == [False, False, False, True]
+    assert len(store.search((), query="green tea", filter={"by": {"name": "Bob"}}, limit=90)) == 90
+    pages = [store.search((), query="green tea", filter={"by": {"name": "Ann"}}, limit=1, offset=n) for n in range(5)]
+    assert [[item.key for item in page] for page in pages] == [[found[n].key] for n in range(4)] + [[]]
+
+
 # ── what a batch costs ────────────────────────────────────────────────────────────────────────────
 
 
@@ -398,7 +421,7 @@ def test_a_configuration_that_cannot_be_is_refused(memory: MemoryStore) -> None:
         {"namespace": "a", "ttl": {"sweep_interval_minutes": float("nan")}},
     ):
         with pytest.raises(InvalidInputError):
-            LangGraphStore(memory, **named)  # type: ignore[arg-type]
+            LangGraphStore(memory, **named)
     with pytest.raises(TypeError, match="namespace"):
         LangGraphStore(memory)  # type: ignore[call-arg]
 

@@ -81,7 +81,11 @@ async def test_agent_with_a_tool(store: MemoryStore, llm: llms.OpenAI, wire: Wir
     # The next turn is sent the call and its answer as they were, or the vendor would refuse it.
     again = await agent.run(user_msg="Thank you. Where did Alice move to?", memory=memory)
     assert str(again) == QUOTED
-    assert [one["role"] for one in wire.asked("openai", "chat")[2].body["messages"]][:3] == ["user", "assistant", "tool"]
+    assert [one["role"] for one in wire.asked("openai", "chat")[2].body["messages"]][:3] == [
+        "user",
+        "assistant",
+        "tool",
+    ]
 
 
 def test_retriever_in_a_chat_engine(store: MemoryStore, llm: llms.OpenAI, wire: WireServer) -> None:

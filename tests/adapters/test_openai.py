@@ -421,7 +421,7 @@ def test_its_memory(client: OpenAI, plain: OpenAI, store: MemoryStore) -> None:
     assert _create(client) == SAID
     store.forget("alice")
     memory_of(client).forget_turn()
-    assert _create(client) == "I was given no memory that helps."
+    assert _create(client) == "I see."
     with pytest.raises(InvalidInputError, match="no memory"):
         memory_of(plain)
     with pytest.raises(InvalidInputError, match="already"):
