@@ -18,11 +18,7 @@ import pytest
 from tests.test_docs import PYTHON_BLOCKS, ROOT, text
 
 PACKAGE = "memory_plugin.adapters"
-<<<<<<< HEAD
 SHARED = {"__init__", "conversation", "extras", "query", "single_flight", "tail", "transcript"}
-=======
-SHARED = {"__init__", "conversation", "extras", "single_flight", "tail", "transcript"}
->>>>>>> agents
 """What adapters share."""
 ADAPTERS = sorted(path.stem for path in (ROOT / "adapters").iterdir() if path.stem not in {*SHARED, "__pycache__"})
 FRAMEWORKS = {
