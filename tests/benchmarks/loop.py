@@ -2,8 +2,8 @@
 
 For each verb, on an ``AsyncMemoryStore`` and on a ``MemoryStore`` behind ``flow.OnLoop``: the busiest step of ours on
 the loop's thread, in processor time; the longest call of the embedded engine, which runs in another thread and lets no
-Python run meanwhile, likewise; and by how much a task beside them came late, in wall time: that depends on what else the
-machine does.
+Python run meanwhile, likewise; and by how much a task beside them came late, in wall time, which also tells what else
+the machine does.
 """
 
 from __future__ import annotations
