@@ -51,7 +51,7 @@ TESTS = {
     "fastembed": ["tests/embedders/test_fastembed.py"],
     "images": ["tests/test_picture.py"],
 }
-BESIDE = {"langchain": ["langchain-tests"], "langgraph": ["langchain"]}
+BESIDE = {"langchain": ["langchain-tests"], "langgraph": ["langchain", "langmem"]}
 """What the tests of an extra import that it does not bring."""
 
 

@@ -241,6 +241,7 @@ class MemoryVectorStore(Attachable, BasePydanticVectorStore):
             rerank=rerank,
             per_document=1,
             vector=vector,
+            duplicates=True,
         )
         names = [str(hit.record.source) for hit in found]
         kept = await io.call(self._store.get_sources, names, self.namespace) if names else {}

@@ -328,26 +328,45 @@ async def test_more_waiting_tasks_than_threads_do_not_starve_the_one_at_work(tmp
 class Slow(HashEmbedder):
     """Takes its time."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+
     def embed(self, texts: Any, /, *, input_type: InputType) -> Embeddings:
+        self.begun.set()
         time.sleep(0.1)
         return super().embed(texts, input_type=input_type)
 
 
-async def test_a_thread_does_not_wait_for_a_task_of_its_own_loop(tmp_path: Path) -> None:
-    kept = Kept("blocking", tmp_path, Slow())
+async def test_a_thread_does_not_wait_for_a_task_of_its_own_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails, "PATIENCE", 1e9)
+    kept = Kept("blocking", tmp_path, slow := Slow())
     transcript = Transcript(kept.store, SESSION)
-    await transcript.append(OnLoop(), [said("First.")])
+    await transcript.append(OnLoop(), [said("First."), said("Taken back.")])
+    slow.begun.clear()
     work = asyncio.ensure_future(transcript.append(OnLoop(), [said("Second."), said("Third.")]))
-    await asyncio.sleep(0.03)
+    await asyncio.to_thread(slow.begun.wait)
     assert not work.done()
-    run(transcript.append(Blocking(), [said("Aside.")]))  # with the loop standing still
-    assert item("Aside.") in run(transcript.latest(Blocking(), 3))
+    # With the loop standing still; as many items afterwards as before.
+    assert run(transcript.pop(Blocking())) == item("Taken back.")
+    run(transcript.append(Blocking(), [said("Aside.")]))
     await work
-    items = await transcript.latest(OnLoop(), 10)
-    assert items == await transcript.latest(OnLoop())
-    assert [one for one in items if one != item("Aside.")] == [item("First."), item("Second."), item("Third.")]
-    assert len(items) == 4
+    # The append was under way when its time was taken: what came aside stands after it.
+    assert await transcript.latest(OnLoop(), 2) == [item("Third."), item("Aside.")]
+    assert await transcript.latest(OnLoop()) == [item(f"{text}.") for text in ("First", "Second", "Third", "Aside")]
     kept.close()
+
+
+async def test_what_somebody_works_with_is_not_dropped(one: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tails, "SESSIONS", 1)
+    async with tails.Alone(OnLoop(), one.store, SESSION) as tail:
+        for number in range(3):
+            await Transcript(one.store, ("alice", f"s{number}")).append(OnLoop(), [(number, None)])
+        assert tails.tails[one.store][SESSION] is tail
+    await Transcript(one.store, ("alice", "last")).append(OnLoop(), [(0, None)])
+    assert SESSION not in tails.tails[one.store]
 
 
 async def test_threads_that_hold_all_workers_do_not_wait_for_a_task_for_ever(
@@ -355,10 +374,11 @@ async def test_threads_that_hold_all_workers_do_not_wait_for_a_task_for_ever(
 ) -> None:
     monkeypatch.setattr(tails, "PATIENCE", 0.05)
     asyncio.get_running_loop().set_default_executor(module_executor(2))
-    kept = Kept("blocking", tmp_path, Slow())
+    kept = Kept("blocking", tmp_path, slow := Slow())
     transcript = Transcript(kept.store, SESSION)
+    slow.begun.clear()
     work = asyncio.ensure_future(transcript.append(OnLoop(), [said("Task.")]))
-    await asyncio.sleep(0.03)
+    await asyncio.to_thread(slow.begun.wait)
     threads = (asyncio.to_thread(run, transcript.append(Blocking(), [said(f"Thread {n}.")])) for n in range(4))
     await asyncio.wait_for(asyncio.gather(work, *threads), 30)
     assert len(await transcript.latest(OnLoop())) == 5
