@@ -81,7 +81,7 @@ def with_memory(
         encoding=encoding,
         template=template,
     )
-    return remembering(client, Turns(chat, on_error=on_error), ADDRESSES)
+    return remembering(client, Turns(chat, on_error=on_error), ADDRESSES, "messages")
 
 
 def memory_of(client: anthropic.Anthropic | anthropic.AsyncAnthropic) -> Chat:

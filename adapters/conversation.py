@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from memory_plugin import AsyncMemoryStore, MemoryStore, and_, any_of, filters, not_
+from memory_plugin.adapters.query import MAX_BEFORE, MAX_QUERY, WORD, printable, says_enough
 from memory_plugin.adapters.single_flight import SingleFlight
 from memory_plugin.context import PREFACE, pack
 from memory_plugin.errors import ConfigurationError, InvalidInputError
@@ -31,36 +32,18 @@ TEMPLATE = "<memories>\n{memories}</memories>"
 SPOKEN = ("user", "assistant")
 """Roles whose words are remembered; what tools and system prompts say is not."""
 
-MAX_QUERY = 1200
-"""Characters of a query: of a longer message the first and the last, since questions stand before or after a paste."""
-MAX_BEFORE = 300
-"""Characters of a message that comes before the query."""
 MAX_RECALLS = 64
 """Turns whose memories are kept at hand."""
 RETRY_SECONDS = 60.0
 """How long the same first words are taken for another try, not for a new conversation; see ``Conversation.recall``."""
 
 _MAX_WRITTEN = 10_000
-_MAX_SCANNED = 20_000  # characters on each end of a message that are looked at for a query
 _MAX_LEFT_OUT = 256  # ids that a filter leaves out inside the search; the rest goes afterwards
 _MAX_ID_BYTES = 1024
 _OWN_TO_ALL = 16  # characters: an id shorter than that may be another session's too
 _SPAN = 40  # characters from which a passage inside a message counts as said in it
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_WORD = re.compile(r"[^\W_](?:[\w'’.-]*\w)?")
-_JOINED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-# Words that say nothing by themselves of what is asked for.
-_FILLERS = """
-a about actually again ah all also am an and another any anything are aren't as at be been but by can can't come
-continue could did didn't do does doesn't doing don't done else fine for from get go good great had has have he hello
-her here hers hey hi him his how how's i i'd i'll i'm i've if in is isn't it it's its just like look me mean more next
-no nope not now of oh ok okay on one or other out please really right same say she should so some something sure tell
-than thank thanks that that's the their them then there these they they're thing things this those to too try us was we
-well were what what's when where where's which who who's whose why will with would wouldn't yeah yep yes you your yours
-"""
-_EMPTY = frozenset(_FILLERS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +122,18 @@ class Conversation:
         last = _last_user(turns)
         if last is None:
             return ""
-        asked = _printable(turns[last].text, MAX_QUERY)
-        if _says_enough(asked):
+        asked = printable(turns[last].text, MAX_QUERY)
+        if says_enough(asked):
             return asked
         before: list[str] = []
         for turn in reversed(turns[:last]):
-            said = _printable(turn.text, MAX_BEFORE) if turn.role in SPOKEN else ""
+            said = printable(turn.text, MAX_BEFORE) if turn.role in SPOKEN else ""
             if said:
                 before.append(said)
             if _asks(turn) or len(before) == 2:
                 break
         query = "\n".join([*reversed(before), asked])
-        return query if _WORD.search(query) and visible(query) else ""
+        return query if WORD.search(query) and visible(query) else ""
 
     async def recall(self, io: IO, turns: Sequence[Turn]) -> Context:
         """The memories for this turn, found by one search however often and by how many they are asked for.
@@ -169,13 +152,11 @@ class Conversation:
         Raises:
             MemoryPluginError: The store failed; nobody is given that failure later.
         """
-        query = self.query(turns)
+        given = tuple(turns)
+        query, key, opens = await io.call(self._asked, given)
         if not query:
             return _NOTHING
-        opens = _last_user(turns) == len(turns) - 1
-        return await self._recalls.get(
-            io, _key(turns, query), lambda: self._search(io, query, tuple(turns)), opens=opens
-        )
+        return await self._recalls.get(io, key, lambda: self._search(io, query, given), opens=opens)
 
     async def recalled(self, io: IO, turns: Sequence[Turn]) -> str:
         """The memories for this turn, rendered; see ``recall`` and ``render``."""
@@ -199,6 +180,11 @@ class Conversation:
     def forget_turn(self) -> None:
         """Drop the memories at hand: after a deletion or reset, so that nothing deleted comes back within a turn."""
         self._recalls.clear()
+
+    def _asked(self, turns: tuple[Turn, ...]) -> tuple[str, tuple[int, str], bool]:
+        """The query, what tells the turn, and whether the user's message is at the end."""
+        query = self.query(turns)
+        return query, (sum(map(_asks, turns)), query), _last_user(turns) == len(turns) - 1
 
     async def _search(self, io: IO, query: str, turns: tuple[Turn, ...]) -> Context:
         held = await io.call(_Held, turns, self.session)
@@ -243,7 +229,7 @@ class Conversation:
             raise ConfigurationError(
                 "several namespaces are read: say where to write with session=('alice', 'session-7')"
             )
-        fresh, old = await io.call(self._fresh, tuple(turns), since)
+        fresh, old, answered = await io.call(self._fresh, tuple(turns), since)
         done = Added()
         if fresh:
             add: Any = self.store.add  # of either store
@@ -254,13 +240,14 @@ class Conversation:
                 self._written.move_to_end(key)
             while len(self._written) > _MAX_WRITTEN:
                 self._written.popitem(last=False)
-        last = _last_user(turns)
-        if any(turn.role == "assistant" and turn.text for turn in turns[0 if last is None else last + 1 :]):
-            self._recalls.close()  # answered
+        if answered:
+            self._recalls.close()
         return replace(done, documents=done.documents + old, unchanged=done.unchanged + old)
 
-    def _fresh(self, turns: tuple[Turn, ...], since: int) -> tuple[list[tuple[bytes, Message]], int]:
-        """Messages to write, and how many need not be: those before the last user message that were written once.
+    def _fresh(self, turns: tuple[Turn, ...], since: int) -> tuple[list[tuple[bytes, Message]], int, bool]:
+        """Messages to write, how many need not be, and whether there is an answer to the user's last one.
+
+        Those before the last user message that were written once need not be.
 
         The rest is always given to the store, which knows what it has: after a reset, the same words are said anew.
         """
@@ -275,7 +262,8 @@ class Conversation:
                 old += 1
             else:
                 fresh.append((key, message))
-        return fresh, old
+        said = turns[0 if last is None else last + 1 :]
+        return fresh, old, any(turn.role == "assistant" and turn.text for turn in said)
 
 
 def count_tokens(text: str, encoding: str = DEFAULT_ENCODING) -> int:
@@ -355,10 +343,6 @@ def _digest(parts: Sequence[str | int | None]) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()[:16]
 
 
-def _key(turns: Sequence[Turn], query: str) -> tuple[int, str]:
-    return sum(map(_asks, turns)), query
-
-
 def _asks(turn: Turn) -> bool:
     return turn.role == "user" and visible(turn.text)
 
@@ -376,31 +360,6 @@ def _storable(text: str) -> str:
 
 def _name(name: str | None) -> str | None:
     return _storable(name)[:256] or None if name is not None else None
-
-
-def _printable(text: str, size: int) -> str:
-    """The text on one line, without what no model can read; of a long one, head and tail."""
-    if len(text) > 2 * _MAX_SCANNED:
-        text = f"{text[:_MAX_SCANNED]} {text[-_MAX_SCANNED:]}"
-    text = " ".join(_CONTROL.sub(" ", text).split())
-    if len(text) <= size:
-        return text if visible(text) else ""
-    half = size // 2 - 2
-    return f"{_to_border(text[:half])} … {_to_border(text[-half:][::-1])[::-1]}"
-
-
-def _to_border(text: str) -> str:
-    """Without the word that the cut went through, unless that is half of it."""
-    border = text.rfind(" ")
-    return text[:border] if border > len(text) // 2 else text
-
-
-def _says_enough(text: str) -> bool:
-    """Whether a search for these words alone makes sense: an identifier, two telling words, or some length."""
-    telling = [word for word in _WORD.findall(text) if word.lower().replace("’", "'") not in _EMPTY]
-    if any(map(str.isdigit, "".join(telling))) or len(telling) >= 2:
-        return True
-    return len(_JOINED.findall(text)) >= 6  # scripts without blanks
 
 
 def _closing(template: str) -> re.Pattern[str]:

@@ -83,7 +83,7 @@ def with_memory(
         template=template,
     )
     turns = Turns(chat, instructions=place == "instructions", on_error=on_error)
-    return remembering(client, turns, ADDRESSES)
+    return remembering(client, turns, ADDRESSES, "chat")
 
 
 def memory_of(client: openai.OpenAI | openai.AsyncOpenAI) -> Chat:

@@ -9,9 +9,8 @@ number that two processes could both take:
     transcript/<time of its append>/<random>/<place in the append>/<digest, or ->
 
 An append takes a time after everything that it knows of; what two processes append at the same moment stays together,
-one after the other.  A day's memories are all opened by a listing, so the names of the newest items are remembered in
-this process: the newest twenty of a long session are then twenty that are opened.  Names only: nothing that was deleted
-can come back out of them.
+one after the other.  The names of the newest items are remembered in this process (see ``tail``): the newest twenty of
+a long session are then twenty that are opened.
 """
 
 from __future__ import annotations
@@ -19,20 +18,17 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from weakref import WeakKeyDictionary
 
 from memory_plugin import AsyncMemoryStore, Document, InvalidInputError, MemoryPluginError, MemoryStore, Message, eq
 from memory_plugin.adapters.conversation import Turn
+from memory_plugin.adapters.tail import Alone, Tail
 from memory_plugin.flow import IO
 from memory_plugin.ids import NamespaceLike, namespace, visible
-from memory_plugin.types import Filter, Json, Namespace, Record
+from memory_plugin.types import Filter, Json, Record
 
 PREFIX = "transcript/"
 """What the names of items begin with: other documents of the session's namespace are none of ours."""
@@ -40,10 +36,6 @@ PREFIX = "transcript/"
 NO_DIGEST = "-"
 ITEMS: Filter = eq("$kind", "value")
 
-SESSIONS = 512
-"""Sessions of a store whose newest names are remembered."""
-NAMES = 512
-"""Names remembered of each."""
 MARGIN = 32
 """Items listed beyond those asked for: what two processes appended at once is in another order by time than by name."""
 ATTEMPTS = 5
@@ -99,18 +91,17 @@ class Transcript:
             raise InvalidInputError(f"limit is how many items to read at most, 0 or more, not {limit}")
         if limit == 0:
             return []
-        with _tail_of(self._store, self._session) as tail:
-            async with _Alone(io, tail):
-                if limit is None:
-                    return await io.call(_decoded, await self._load(io, tail, None))
-                for _ in range(ATTEMPTS):
-                    await self._sync(io, tail, limit)
-                    names = tail.names[-limit:]
-                    found = await self._read(io, names)
-                    if len(found) == len(names):
-                        break
-                    tail.forget()
-                return await io.call(_decoded, [found[name] for name in names if name in found])
+        async with Alone(io, self._store, self._session) as tail:
+            if limit is None:
+                return await io.call(_decoded, await self._load(io, tail, None))
+            for _ in range(ATTEMPTS):
+                await self._sync(io, tail, limit)
+                names = tail.names[-limit:]
+                found = await self._read(io, names)
+                if len(found) == len(names):
+                    break
+                tail.forget()
+            return await io.call(_decoded, [found[name] for name in names if name in found])
 
     async def pop(self, io: IO) -> Json | None:
         """Take the last item away; None where there is none.
@@ -127,56 +118,53 @@ class Transcript:
     # ── alone in this process from here on ────────────────────────────────────────────────────────
 
     async def _append(self, io: IO, entries: Sequence[_Entry]) -> None:
-        with _tail_of(self._store, self._session) as tail:
-            async with _Alone(io, tail):
-                await self._sync(io, tail, len(entries))
-                if _tried_again(tail.names, entries):
-                    return
-                start = max(_now(), _after(tail.names))
-                names = _names(start, entries)
-                documents = [
-                    entry.document(name, start + place)
-                    for place, (name, entry) in enumerate(zip(names, entries, strict=True))
-                ]
-                try:
-                    await io.call(self._store.add, documents, self._session)
-                except BaseException:
-                    tail.forget()
-                    # What of a long append was written before the failure must not stay as half of a turn.
-                    with suppress(MemoryPluginError):
-                        await io.call(self._store.delete, self._session, source=names)
-                    raise
-                tail.grow(names)
+        async with Alone(io, self._store, self._session) as tail:
+            await self._sync(io, tail, len(entries))
+            if _tried_again(tail.names, entries):
+                return
+            start = max(_now(), _after(tail.names))
+            names = _names(start, entries)
+            documents = [
+                entry.document(name, start + place)
+                for place, (name, entry) in enumerate(zip(names, entries, strict=True))
+            ]
+            try:
+                await io.call(self._store.add, documents, self._session)
+            except BaseException:
+                tail.forget()
+                # What of a long append was written before the failure must not stay as half of a turn.
+                with suppress(MemoryPluginError):
+                    await io.call(self._store.delete, self._session, source=names)
+                raise
+            tail.grow(names)
 
     async def _pop(self, io: IO) -> Json | None:
-        with _tail_of(self._store, self._session) as tail:
-            async with _Alone(io, tail):
-                for _ in range(ATTEMPTS):
-                    await self._sync(io, tail, 1)
-                    if not tail.names:
-                        return None
-                    name = tail.names[-1]
-                    found = await self._read(io, [name])
-                    # Whoever deletes it has it: another process may have been faster.
-                    deleted = await io.call(self._store.delete, self._session, source=name) if found else 0
-                    if deleted:
-                        tail.shrink()
-                        [item] = await io.call(_decoded, list(found.values()))
-                        return item
-                    tail.forget()
-                return None
+        async with Alone(io, self._store, self._session) as tail:
+            for _ in range(ATTEMPTS):
+                await self._sync(io, tail, 1)
+                if not tail.names:
+                    return None
+                name = tail.names[-1]
+                found = await self._read(io, [name])
+                # Whoever deletes it has it: another process may have been faster.
+                deleted = await io.call(self._store.delete, self._session, source=name) if found else 0
+                if deleted:
+                    tail.shrink()
+                    [item] = await io.call(_decoded, list(found.values()))
+                    return item
+                tail.forget()
+            return None
 
     async def _clear(self, io: IO) -> None:
-        with _tail_of(self._store, self._session) as tail:
-            async with _Alone(io, tail):
-                tail.forget()
-                # Also those whose value was deleted by hand: their words would still be found.
-                page = await io.call(self._store.list, self._session, limit=_EVERYTHING)
-                names = {record.source for record in page.records if self._is_ours(record)}
-                if names:
-                    await io.call(self._store.delete, self._session, source=sorted(filter(None, names)))
+        async with Alone(io, self._store, self._session) as tail:
+            tail.forget()
+            # Also those whose value was deleted by hand: their words would still be found.
+            page = await io.call(self._store.list, self._session, limit=_EVERYTHING)
+            names = {record.source for record in page.records if self._is_ours(record)}
+            if names:
+                await io.call(self._store.delete, self._session, source=sorted(filter(None, names)))
 
-    async def _sync(self, io: IO, tail: _Tail, least: int) -> None:
+    async def _sync(self, io: IO, tail: Tail, least: int) -> None:
         """Know the names of the newest ``least`` items, or of all if there are fewer.
 
         What is known stands while the number of items does: every append and every pop of this process is known, and
@@ -190,7 +178,7 @@ class Transcript:
             # Counted before they were read: what came between is then noticed the next time.
             tail.total = total if tail.total is None else tail.total
 
-    async def _load(self, io: IO, tail: _Tail, least: int | None) -> list[Record]:
+    async def _load(self, io: IO, tail: Tail, least: int | None) -> list[Record]:
         """Read the newest ``least`` items, None for all, and keep their names; oldest first.
 
         The store lists by day: it opens the days that these are in, no others.
@@ -311,83 +299,3 @@ def _tried_again(names: Sequence[str], entries: Sequence[_Entry]) -> bool:
 
 def _name(record: Record) -> str:
     return record.source or ""
-
-
-# ── what is remembered of a session ───────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class _Tail:
-    """The names of a session's newest items, in order.
-
-    Args:
-        names: Oldest first.
-        whole: Whether there are no others.
-        total: How many values the namespace held when they were read; None: they were not.
-        users: Who is at work with it now.
-        lock: Held by one of them; a thread's, since a blocking store may be shared by several loops.
-    """
-
-    names: list[str] = field(default_factory=list)
-    whole: bool = False
-    total: int | None = None
-    users: int = 0
-    lock: Any = field(default_factory=threading.Lock)
-
-    def forget(self) -> None:
-        """Begin again."""
-        self.names, self.whole, self.total = [], False, None
-
-    def grow(self, names: Sequence[str]) -> None:
-        """Items were added."""
-        self.names += names
-        self.total = None if self.total is None else self.total + len(names)
-        if len(self.names) > NAMES:
-            del self.names[:-NAMES]
-            self.whole = False
-
-    def shrink(self) -> None:
-        """The last item was taken away."""
-        self.names.pop()
-        self.total = None if self.total is None else self.total - 1
-
-
-_tails: WeakKeyDictionary[MemoryStore | AsyncMemoryStore, OrderedDict[Namespace, _Tail]] = WeakKeyDictionary()
-_guard = threading.Lock()
-
-
-@contextmanager
-def _tail_of(store: MemoryStore | AsyncMemoryStore, session: Namespace) -> Iterator[_Tail]:
-    """One for each session of a store, whoever asks; the longest unused are dropped."""
-    with _guard:
-        known = _tails.setdefault(store, OrderedDict())
-        tail = known.setdefault(session, _Tail())
-        tail.users += 1
-        known.move_to_end(session)
-        for other in list(known)[: max(len(known) - SESSIONS, 0)]:
-            if not known[other].users:
-                del known[other]
-    try:
-        yield tail
-    finally:
-        with _guard:
-            tail.users -= 1
-
-
-class _Alone:
-    """One at a time: threads and tasks of any loop.  Whoever waits holds no thread that the other may need.
-
-    No generator: a loop that was shut down and is used again, as the Agents SDK's ``run_sync`` does, warns of those.
-    """
-
-    def __init__(self, io: IO, tail: _Tail) -> None:
-        self._io, self._lock = io, tail.lock
-
-    async def __aenter__(self) -> None:
-        pause = 0.0005
-        while not self._lock.acquire(blocking=False):
-            await self._io.sleep(pause)
-            pause = min(pause * 2, 0.02)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from langchain.agents import create_agent
@@ -27,13 +26,10 @@ class Script(GenericFakeChatModel):
         return self
 
 
-with (
-    tempfile.TemporaryDirectory() as name,
-    MemoryStore.open(Path(name, "memory"), keyring=Path(name, "keys")) as memory,
-):
+with tempfile.TemporaryDirectory() as name, MemoryStore.open(f"{name}/memory", keyring=f"{name}/keys") as memory:
     store = LangGraphStore(memory, namespace="alice")
-    store.put(("notes",), "move", {"text": "I moved to Lisbon in May."})
-    store.put(("notes",), "badge", {"text": "My badge is LX-2217."})
+    for text in ("I moved to Lisbon in May.", "My badge is LX-2217."):
+        store.put(("notes",), text, {"text": text})
     call = ToolCall(name="search_notes", args={"query": "LX-2217"}, id="1")
     model = Script(messages=iter([AIMessage("", tool_calls=[call]), "That is your badge."]))
     agent: Any = create_agent(model, [search_notes], store=store)

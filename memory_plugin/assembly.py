@@ -90,7 +90,7 @@ class Assembly:
             parts = Parts(
                 index=self._index,
                 embedder=self._embedder,
-                late=self._late_interaction(manifest),
+                late=await io.call(self._late_interaction, manifest),
                 reranker=self._reranker,
                 settings=self._settings,
                 allow_network=self._allow_network,

@@ -181,6 +181,7 @@ class AsyncMemoryStore(AsyncUpkeep):
         per_document: int | None = None,
         neighbours: int = 0,
         vector: Numbers | None = None,
+        duplicates: bool = False,
     ) -> Results:
         """See ``MemoryStore.search``."""
         return await (await self._verbs()).search(
@@ -193,6 +194,7 @@ class AsyncMemoryStore(AsyncUpkeep):
             per_document=per_document,
             neighbours=neighbours,
             vector=vector,
+            duplicates=duplicates,
         )
 
     async def context(

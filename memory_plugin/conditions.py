@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
@@ -74,4 +75,11 @@ class Not:
     filter: Filter
 
 
-Filter: TypeAlias = "AnyOf | Range | TimeRange | HasVector | HasKey | And | Or | Not"
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A function says so of the opened record; made by ``memory_plugin.filters.where``."""
+
+    accepts: Callable[..., bool] = field(repr=False)
+
+
+Filter: TypeAlias = "AnyOf | Range | TimeRange | HasVector | HasKey | And | Or | Not | Where"

@@ -31,6 +31,7 @@ from memory_plugin.types import (
     Record,
     Scalar,
     TimeRange,
+    Where,
 )
 
 MAX_DEPTH = 24
@@ -80,6 +81,15 @@ def not_(filter_: Filter) -> Filter:
     return Not(filter_)
 
 
+def where(accepts: Callable[[Record], bool]) -> Filter:
+    """What a function says of the opened record, for conditions that no other filter has.
+
+    It is asked after opening, on whatever thread that happens on, so it must be quick and change nothing; what it
+    raises is raised by the verb.  Join it, by ``and_``, with filters that leave less to open.
+    """
+    return check(Where(accepts))
+
+
 def check(filter_: Filter, depth: int = 0) -> Filter:
     """The filter, every part of which is one that a record can be held against.
 
@@ -105,11 +115,18 @@ def check(filter_: Filter, depth: int = 0) -> Filter:
             check(inner, depth + 1)
         case HasVector() | HasKey():
             raise InvalidInputError(f"{type(filter_).__name__} is for indexes, not for records")
+        case Where(accepts):
+            _check_function(accepts)
         case _:
             raise InvalidInputError(
                 f"a filter is made by eq, any_of, range_, time_range, and_, or_, not_: {filter_!r:.80}"
             )
     return filter_
+
+
+def _check_function(accepts: object) -> None:
+    if not callable(accepts):
+        raise InvalidInputError(f"where takes a function of a record, not {type(accepts).__name__}")
 
 
 def _check_field(field: object) -> None:
@@ -136,20 +153,31 @@ def _check_bounds(bounds: Iterable[object]) -> None:
 
 def matches(filter_: Filter, record: Record) -> bool:
     """Whether the record satisfies the filter."""
+    return matcher(filter_)(record)
+
+
+def matcher(filter_: Filter) -> Callable[[Record], bool]:
+    """The filter as a function of a record, made once for many: an ``any_of`` may have thousands of values."""
     match filter_:
         case AnyOf(field, values):
             wanted = {scalar_key(value) for value in values}
-            return any(key in wanted for key in _scalar_keys(field_value(record, field)))
+            return lambda record: any(key in wanted for key in _scalar_keys(field_value(record, field)))
         case Range():
-            return any(_inside(filter_, value) for value in _elements(field_value(record, filter_.field)))
+            bounds = filter_
+            return lambda record: any(_inside(bounds, value) for value in _elements(field_value(record, bounds.field)))
         case TimeRange(since, until):
-            return (since is None or since <= record.time) and (until is None or record.time < until)
+            return lambda record: (since is None or since <= record.time) and (until is None or record.time < until)
         case And(filters):
-            return all(matches(one, record) for one in filters)
+            every = [matcher(one) for one in filters]
+            return lambda record: all(one(record) for one in every)
         case Or(filters):
-            return any(matches(one, record) for one in filters)
+            some = [matcher(one) for one in filters]
+            return lambda record: any(one(record) for one in some)
         case Not(inner):
-            return not matches(inner, record)
+            opposite = matcher(inner)
+            return lambda record: not opposite(record)
+        case Where(accepts):
+            return lambda record: bool(accepts(record))
         case HasVector() | HasKey():
             raise InvalidInputError(f"{type(filter_).__name__} is for indexes, not for records")
     raise InvalidInputError(f"{type(filter_).__name__} is no filter")

@@ -18,18 +18,7 @@ from memory_plugin.flow import Blocking, run
 from memory_plugin.protocols import AnyEmbedder, LateInteraction, Reranker, VectorIndex
 from memory_plugin.settings import Settings
 from memory_plugin.tokens import DEFAULT_ENCODING
-from memory_plugin.types import (
-    Added,
-    Context,
-    Filter,
-    Metadata,
-    Numbers,
-    Page,
-    PointId,
-    Record,
-    Results,
-    Scalar,
-)
+from memory_plugin.types import Added, Context, Filter, Metadata, Numbers, Page, PointId, Record, Results, Scalar
 from memory_plugin.upkeep import Upkeep
 
 
@@ -242,6 +231,7 @@ class MemoryStore(Upkeep):
         per_document: int | None = None,
         neighbours: int = 0,
         vector: Numbers | None = None,
+        duplicates: bool = False,
     ) -> Results:
         """The memories that answer a query, best first, each with its rank and score at every stage.
 
@@ -256,6 +246,7 @@ class MemoryStore(Upkeep):
             per_document: Hits of one document at most.
             neighbours: Chunks of the same document to bring along on each side of a hit.
             vector: The query's, made elsewhere, in place of one by the store's embedder, which is not asked then.
+            duplicates: Whether near duplicates of a better hit are kept, whatever the settings say.
 
         Raises:
             InvalidInputError: The query, namespace or filter cannot be used.
@@ -274,6 +265,7 @@ class MemoryStore(Upkeep):
                 per_document=per_document,
                 neighbours=neighbours,
                 vector=vector,
+                duplicates=duplicates,
             )
         )
 

@@ -23,6 +23,7 @@ from memory_plugin.conditions import Or as Or
 from memory_plugin.conditions import Range as Range
 from memory_plugin.conditions import Scalar as Scalar
 from memory_plugin.conditions import TimeRange as TimeRange
+from memory_plugin.conditions import Where as Where
 from memory_plugin.vectors import Embeddings as Embeddings
 from memory_plugin.vectors import InputType as InputType
 from memory_plugin.vectors import Matrix as Matrix

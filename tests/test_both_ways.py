@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from memory_plugin import AsyncMemoryStore, MemoryPluginError, MemoryStore, Message, Settings, eq, range_
+from memory_plugin import (
+    AsyncMemoryStore,
+    Document,
+    MemoryPluginError,
+    MemoryStore,
+    Message,
+    Settings,
+    eq,
+    not_,
+    range_,
+)
 from memory_plugin.rerankers.late_interaction import MaxSim
 from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
 
@@ -41,12 +51,24 @@ def told(value: Any) -> Any:
     return [told(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+def bare(number: int) -> Message:
+    return Message("tool", "", id=f"bare {number}", time=NOON, value={"n": number})
+
+
 SCRIPT: list[tuple[str, Callable[[Any], Any]]] = [
     ("add", lambda s: s.add([f"note {n} of {'whales' if n % 2 else 'birds'}" for n in range(9)], "alice", time=NOON)),
     ("again", lambda s: s.add(["note 1 of whales", "a new note"], "alice", time=NOON)),
     ("named", lambda s: s.add("fish " * 700, ("alice", "s1"), source="f", time=NOON, metadata={"topic": "f", "n": 1})),
     ("message", lambda s: s.add(Message("user", "hello", name="Ana", id="1"), "bob", time=NOON + timedelta(days=2))),
     ("replaced", lambda s: s.add("trout", ("alice", "s1"), source="f", time=NOON, metadata={"topic": ["a", "b"]})),
+    (
+        "values",
+        lambda s: s.add([Document("kite", source="v", time=NOON, value=[1]), bare(2), bare(3)], ("alice", "s1")),
+    ),
+    ("named ones", lambda s: s.get_sources(["v", "f", "bare 2", "none"], ("alice", "s1"))),
+    ("kinds", lambda s: s.count("alice", filter=not_(eq("$kind", "value")))),
+    ("several", lambda s: s.delete(("alice", "s1"), source=["bare 2", "bare 3", "none"])),
+    ("names", lambda s: s.get_sources("v", "alice")),
     ("search", lambda s: s.search("whales note 3", "alice")),
     ("late", lambda s: s.search("whales note 3", ["alice", "bob"], rerank="late", limit=3)),
     ("fused", lambda s: s.search("trout", "alice", rerank="none", neighbours=1, per_document=1, limit=1)),

@@ -28,6 +28,12 @@ SAYS = {
     "openai_agents_session.py": ["<memories>", "My badge is LX-2217.\\n", "Which number is on my badge?"],
     "langgraph_store.py": ["tool  My badge is LX-2217.", "ai    That is your badge."],
     "mcp_client.py": ["tools: search context list add forget", "not instructions", "Her badge is LX-2217."],
+    "chat_injection.py": [
+        "I was given this memory: I cannot have walnuts.",
+        "--- system\nYou help.\n--- user\n<memories>",
+        "</memories>\n\nWhich nuts are bad for me?",
+    ],
+    "terminal_chatbot.py": ["/memories", "Bye."],
     "demo.py": ["Every claim holds."],
 }
 SLOW = {"demo.py"}
@@ -57,6 +63,7 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
         encoding="utf-8",
         timeout=240,
         check=False,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for text in SAYS[name]:

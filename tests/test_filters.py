@@ -24,6 +24,7 @@ from memory_plugin.filters import (
     scalar_key,
     time_range,
     value_keys,
+    where,
 )
 from memory_plugin.ids import day
 from memory_plugin.types import And, AnyOf, Filter, HasVector, Not, Or, Range, Record, Scalar, TimeRange
@@ -261,3 +262,15 @@ def test_the_keys_of_a_list_are_distinct_and_in_order() -> None:
 def test_a_record_has_no_other_fields_of_its_own() -> None:
     with pytest.raises(InvalidInputError, match=r"\$rolle is no field"):
         field_value(record(), "$rolle")
+
+
+def test_a_function_decides_on_the_opened_record() -> None:
+    short = where(lambda one: len(one.text) < 9)
+    assert matches(short, record(text="short"))
+    assert not matches(short, record(text="not so short"))
+    assert matches(not_(short), record(text="not so short"))
+    with pytest.raises(InvalidInputError, match="function"):
+        where("no function")  # type: ignore[arg-type]
+    blind = blinder().blind(and_(short, not_(short)))
+    assert (blind.exact, blind.filter) == (False, And((ALWAYS, Not(NEVER))))
+    assert "lambda" not in repr(short)

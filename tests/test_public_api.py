@@ -165,7 +165,8 @@ def test_the_wheel_has_every_package_and_every_model_file() -> None:
     root = PACKAGE.parent
     setuptools = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     # rglob does not follow the link to adapters/ on every Python.
-    folders = {path.parent for path in PACKAGE.rglob("__init__.py")} | {PACKAGE / "adapters"}
+    adapters = {path.parent.relative_to(root) for path in (root / "adapters").rglob("__init__.py")}
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")} | {PACKAGE / path for path in adapters}
     assert sorted(setuptools["packages"]) == sorted(".".join(one.relative_to(root).parts) for one in folders)
     shipped = {
         path for glob in setuptools["package-data"]["memory_plugin.models"] for path in (PACKAGE / "models").glob(glob)

@@ -32,6 +32,7 @@ from memory_plugin import (
     range_,
     time_range,
 )
+from memory_plugin.filters import where
 from memory_plugin.testing.doubles import AsyncHashEmbedder, FailingReranker, HashEmbedder
 from tests.conftest import Driver, Opener
 
@@ -196,6 +197,9 @@ def test_near_duplicates_are_dropped(store: Driver) -> None:
     store.add("The cat sat on the mat today.", "alice", source="a")
     store.add("The cat sat on the mat, today!", "alice", source="b")
     assert len(store.search("cat mat", "alice")) == 1
+    assert {hit.record.source for hit in store.search("cat mat", "alice", duplicates=True)} == {"a", "b"}
+    with pytest.raises(InvalidInputError, match="duplicates is True or False"):
+        store.search("cat mat", "alice", duplicates=1)
 
 
 def test_one_hit_a_document(store: Driver) -> None:
@@ -305,6 +309,23 @@ def test_filters_agree_in_count_list_and_search(library: Driver, filter_: Any, e
     assert library.count("alice", filter=filter_) == expected
     assert len(library.list("alice", filter=filter_).records) == expected
     assert len(library.search("book about", "alice", filter=filter_, limit=50)) == expected
+
+
+def test_a_search_for_what_hardly_any_memory_satisfies_opens_each_about_once(open_store: Opener) -> None:
+    """It digs deeper until it is through, and does not begin again when it is."""
+    asked: list[str] = []
+
+    def rare(record: Any) -> bool:
+        asked.append(record.text)
+        return bool(record.text == "Note 700 about boats.")
+
+    store = open_store()
+    store.add([f"Note {n} about boats." for n in range(800)], "alice")
+    assert [hit.text for hit in store.search("boats", "alice", limit=5, filter=where(rare))] == [
+        "Note 700 about boats."
+    ]
+    assert len(set(asked)) == 800
+    assert len(asked) < 2 * 800
 
 
 @pytest.mark.parametrize("newest_first", [False, True])

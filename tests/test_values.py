@@ -423,3 +423,25 @@ def test_a_value_that_was_given_vectors_is_refused(tmp_path: Path, open_store: O
     with pytest.raises(DecryptionError, match="is a value"):
         store.search("whales", "alice")
     assert set(store.verify().failures) == {kept}
+
+
+def test_a_filter_of_names_opens_hardly_more(open_store: Opener) -> None:
+    """Who leaves out what the conversation holds already, every turn, pays for that alone."""
+    store = open_store(reranker=None)
+    store.add([Document(f"whales sing {n}", source=f"{n}") for n in range(200)], "alice")
+    engine = (store.store._opened if store._runner else store.store._verbs).engine
+    opened: list[int] = []
+    fetch = engine.index.fetch
+
+    async def counted(io: Any, ids: Any, **kwargs: Any) -> Any:
+        opened.append(len(ids))
+        return await fetch(io, ids, **kwargs)
+
+    engine.index.fetch = counted
+    for number, most in ((0, 10), (5, 20), (150, 200)):
+        opened.clear()
+        filter_ = not_(any_of("$source", [f"{n}" for n in range(number)]))
+        found = store.search("whales sing", "alice", filter=filter_, limit=10)
+        assert len(found) == 10
+        assert all(int(hit.record.source) >= number for hit in found)
+        assert sum(opened) <= most

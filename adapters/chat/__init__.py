@@ -119,16 +119,18 @@ class Chat:
         """Drop the memories at hand; after a deletion, so that nothing deleted comes back within a turn."""
         self.conversation.forget_turn()
 
-    async def _inject(self, io: IO, messages: Any, form: Format | None) -> Any:
+    async def _inject(self, io: IO, messages: Any, given: Format | None) -> Any:
         listed = _listed(messages)
-        form = formats.detect(listed, form)
+        form: Format = await io.call(formats.detect, listed, given)
         clean = self.conversation.stripped
-        text = await self.conversation.recalled(io, formats.turns(listed, form, clean))
-        return formats.put(listed, text, form, self.place, clean) if text else messages
+        said = await io.call(formats.turns, listed, form, clean)
+        text = await self.conversation.recalled(io, said)
+        return await io.call(formats.put, listed, text, form, self.place, clean) if text else messages
 
-    async def _remember(self, io: IO, messages: Any, form: Format | None) -> Added:
+    async def _remember(self, io: IO, messages: Any, given: Format | None) -> Added:
         listed = _listed(messages)
-        said = formats.turns(listed, formats.detect(listed, form), self.conversation.stripped)
+        form: Format = await io.call(formats.detect, listed, given)
+        said = await io.call(formats.turns, listed, form, self.conversation.stripped)
         return await self.conversation.remember(io, said)
 
 

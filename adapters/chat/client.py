@@ -25,34 +25,48 @@ C = TypeVar("C")
 _TURNS = "_memory_plugin_turns"
 
 
-def remembering(client: C, turns: Turns, addresses: Mapping[str, Format]) -> C:
+def remembering(client: C, turns: Turns, addresses: Mapping[str, Format], resource: str) -> C:
     """The client with a memory: a new one of a subclass, with the same connections; the one given stays as it is.
 
     Args:
         client: Of a vendor's SDK.
         turns: What to do around each request.
         addresses: Which requests are chats, and in which format.
+        resource: The attribute of the client by which they are sent.
 
     Raises:
         InvalidInputError: It has a memory already.
-        ConfigurationError: A blocking client, and an ``AsyncMemoryStore``.
+        ConfigurationError: A blocking client, and an ``AsyncMemoryStore``; or a version of the SDK that is too old.
     """
     base: Any = type(client)
     if hasattr(client, _TURNS):
         raise InvalidInputError("this client has a memory already: wrap the one that it was made of")
     if not inspect.iscoroutinefunction(base.request) and isinstance(turns.chat.conversation.store, AsyncMemoryStore):
         raise ConfigurationError(f"{base.__name__} blocks: give it a MemoryStore, or wrap an asynchronous client")
-    made = object.__new__(_subclass(base))
-    # Resources such as ``chat`` are made once a client and call the one that they were made for.
+    made = _twin(client, base)
+    setattr(made, _TURNS, _Requests(turns, addresses))
+    wrapped: C = made
+    if getattr(getattr(wrapped, resource), "_client", wrapped) is not wrapped:
+        raise ConfigurationError(f"this version of {base.__module__.partition('.')[0]} is not supported: upgrade it")
+    return wrapped
+
+
+def _twin(client: Any, base: Any) -> Any:
+    """A client of the subclass with the same settings and connections."""
+    # Resources such as ``chat`` call the client that they were made for: those made at first use are left out, and
+    # where a version of the SDK makes them with the client, it makes the twin too.
     kept = {
         name: value
         for name, value in vars(client).items()
         if not isinstance(getattr(base, name, None), functools.cached_property)
     }
+    if any(getattr(value, "_client", None) is client for value in kept.values()):
+        made = client.copy()
+        made.__class__ = _subclass(base)
+        return made
+    made = object.__new__(_subclass(base))
     vars(made).update(kept)
-    setattr(made, _TURNS, _Requests(turns, addresses))
-    wrapped: C = made
-    return wrapped
+    return made
 
 
 def turns_of(client: object) -> Turns:

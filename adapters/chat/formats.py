@@ -41,7 +41,7 @@ def get(value: Any, name: str) -> Any:
 # ── which ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def detect(messages: str | Sequence[Any], given: str | None = None) -> Format:
+def detect(messages: str | Sequence[Any], given: Format | None = None) -> Format:
     """The format of the messages; "chat" where they are the same in all.
 
     Raises:

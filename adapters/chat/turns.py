@@ -80,7 +80,7 @@ class Turns:
         given = body.get(name)
         listed = given if isinstance(given, str | list) else list(given or ())
         talk, clean = self.chat.conversation, self.chat.conversation.stripped
-        said = formats.turns(listed, form, clean)
+        said = await io.call(formats.turns, listed, form, clean)
         before = self._before(body)
         turns = (*(before.turns if before else ()), *said)
         asks = any(turn.role == "user" for turn in said)
@@ -91,8 +91,8 @@ class Turns:
             own = body.get("instructions")
             made["instructions"] = f"{own}\n\n{text}" if isinstance(own, str) and own else text
         elif text:
-            made[name] = formats.put(listed, text, form, self.chat.place, clean)
-        since = self._since(turns, len(turns) - len(said) if before else _last_exchange(turns))
+            made[name] = await io.call(formats.put, listed, text, form, self.chat.place, clean)
+        since = await io.call(self._since, turns, len(turns) - len(said) if before else _last_exchange(turns))
         return Exchange(form, made, turns, since, text if instructs else "", before is not None)
 
     async def after(self, io: IO, exchange: Exchange, answer: Sequence[str], id_: str | None) -> None:

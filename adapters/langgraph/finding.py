@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from memory_plugin import eq, ids
+from memory_plugin import eq, ids, not_
 from memory_plugin.adapters.extras import needs
 from memory_plugin.adapters.langgraph.filters import both, passes, wider
 from memory_plugin.adapters.langgraph.items import EXPIRY, MARK, Kept, Place, kept
@@ -19,12 +19,16 @@ with needs("langgraph", "the LangGraph store"):
 
 LEAST = 50
 """Hits to ask for at least: some may be no items, or fail the filter; what is opened and re-ranked is the same."""
-SURE = 1000
-"""Hits from which a search may end before everything was looked at; see ``memory_plugin.engine.search``."""
-GROWTH = 4
+MOST = 1000
+"""Hits to ask for at most, before all items that pass are listed."""
 PAGE = 256
+STEP = 8
+"""How fast the number of items grows that are fetched for a filter to look at."""
 
 VALUES = eq("$kind", "value")
+
+Found: TypeAlias = "list[tuple[Kept, float | None]]"
+"""Items with their scores."""
 
 
 async def search(io: IO, shelf: Shelf, op: SearchOp) -> tuple[list[SearchItem], list[Kept]]:
@@ -36,42 +40,61 @@ async def search(io: IO, shelf: Shelf, op: SearchOp) -> tuple[list[SearchItem], 
     needed = op.offset + op.limit
     if not op.limit:
         return [], []
-    found: list[tuple[Kept, float | None]] = []
     if op.query and ids.visible(op.query):
-        found += await _by_words(io, shelf, namespace, op, needed)
-    if len(found) < needed:
-        seen = {item.place for item, _ in found}
-        async for page in _newest(io, shelf, namespace, op.filter, needed):
-            fresh = [one for one in page if one.place not in seen]
-            seen.update(one.place for one in fresh)
-            found += [(one, None) for one in fresh]
-            if len(found) >= needed:
-                break
+        found = await _by_words(io, shelf, namespace, op, needed)
+    else:
+        found = [(one, None) for one in await _newest(io, shelf, namespace, op.filter, needed)]
     chosen = found[op.offset : needed]
     return [item.found(shelf.place, score) for item, score in chosen], [item for item, _ in chosen]
 
 
-async def _by_words(
-    io: IO, shelf: Shelf, namespace: Namespace, op: SearchOp, needed: int
-) -> list[tuple[Kept, float | None]]:
-    """Items by the hits of a search: asked for more while too few of them pass."""
+async def _by_words(io: IO, shelf: Shelf, namespace: Namespace, op: SearchOp, needed: int) -> Found:
+    """Items by the hits of a search; where too few of them pass, by all that pass."""
+    limit = min(max(2 * needed, LEAST), MOST)
+    hits = await _hits(io, shelf, namespace, op, limit)
+    scores = await io.call(_scores, hits)
+    found = await _first(io, shelf, scores, op, needed)
+    if len(found) >= needed:
+        return found
+    everything = await _newest(io, shelf, namespace, op.filter, None)
+    if len(hits) >= limit and len(everything) > len(found):
+        count: Any = shelf.store.count  # of either store
+        passages = await io.call(count, namespace, filter=not_(VALUES))
+        scores = await io.call(_scores, await _hits(io, shelf, namespace, op, max(passages, 1)))
+    return await io.call(_ranked, everything, scores)
+
+
+async def _hits(io: IO, shelf: Shelf, namespace: Namespace, op: SearchOp, limit: int) -> Results:
     searching: Any = shelf.store.search  # of either store
-    limit, before = LEAST, -1
-    while limit < min(2 * needed, SURE):
-        limit *= GROWTH
-    while True:
-        hits: Results = await io.call(
-            searching, op.query, namespace, limit=limit, filter=both(*wider(op.filter)), per_document=1
-        )
-        scores = await io.call(_scores, hits)
-        items = await shelf.get(io, _wanted(scores))
-        passing = await io.call(_passing, items.values(), op.filter)
-        exhausted = len(hits) < limit and (limit < SURE or len(hits) == before)
-        if len(passing) >= needed or exhausted:
-            order = {place: number for number, place in enumerate(scores)}
-            passing.sort(key=lambda one: order[one.place])
-            return [(one, scores[one.place]) for one in passing]
-        limit, before = limit * GROWTH, len(hits)
+    where = both(*wider(op.filter))
+    found: Results = await io.call(
+        searching, op.query, namespace, limit=limit, filter=where, per_document=1, duplicates=True
+    )
+    return found
+
+
+async def _first(
+    io: IO, shelf: Shelf, scores: Mapping[tuple[Namespace, str], float], op: SearchOp, needed: int
+) -> Found:
+    """The best that pass, as many as needed: of the others, no value is read."""
+    places = list(scores)
+    found: Found = []
+    start, size = 0, needed
+    while start < len(places) and len(found) < needed:
+        some = places[start : start + size]
+        items = await shelf.get(io, _wanted(some))
+        there = [items[place] for place in some if place in items]
+        found += [(one, scores[one.place]) for one in await io.call(_passing, there, op.filter)]
+        start, size = start + size, size * STEP
+    return found[:needed]
+
+
+def _ranked(items: Sequence[Kept], scores: Mapping[tuple[Namespace, str], float]) -> Found:
+    """All of them: what was found, best first, then the rest as it comes."""
+    order = {place: number for number, place in enumerate(scores)}
+    inside = sorted((one for one in items if one.place in order), key=lambda one: order[one.place])
+    outside = [one for one in items if one.place not in order]
+    return [(one, scores[one.place]) for one in inside] + [(one, None) for one in outside]
 
 
 def _scores(hits: Results) -> dict[tuple[Namespace, str], float]:
@@ -96,28 +119,36 @@ def _passing(items: Iterable[Kept], filter_: Mapping[str, Any] | None) -> list[K
 
 
 async def _newest(
-    io: IO, shelf: Shelf, namespace: Namespace, filter_: Mapping[str, Any] | None, needed: int
-) -> AsyncIterator[list[Kept]]:
-    """Items that pass and have not expired, some at a time, last put first."""
+    io: IO, shelf: Shelf, namespace: Namespace, filter_: Mapping[str, Any] | None, needed: int | None
+) -> list[Kept]:
+    """Items that pass and have not expired, last put first; as many as needed or more, or all."""
     where = both(VALUES, *wider(filter_))
-    async for records in _pages(io, shelf, namespace, where, max(PAGE, 2 * needed)):
+    found: dict[tuple[Namespace, str], Kept] = {}
+    async for records in _pages(io, shelf, namespace, where, needed):
         items = await io.call(_items, records)
-        living = await shelf.living(io, items)
-        yield await io.call(_passing, living, filter_)
+        passing = await io.call(_passing, await shelf.living(io, items), filter_)
+        await io.call(lambda some: found.update({one.place: found.get(one.place, one) for one in some}), passing)
+        if needed is not None and len(found) >= needed:
+            break
+    return list(found.values())
 
 
 async def _pages(
-    io: IO, shelf: Shelf, namespace: Namespace, where: Filter | None, limit: int
+    io: IO, shelf: Shelf, namespace: Namespace, where: Filter | None, needed: int | None
 ) -> AsyncIterator[Sequence[Record]]:
-    """Everything that matches, newest first: in pages that grow, since each opens the whole of its first day."""
+    """What matches, newest first: a page that may do, then all the rest, since a page opens the whole of its days."""
     listing: Any = shelf.store.list  # of either store
+    count: Any = shelf.store.count
     after: str | None = None
+    limit = None if needed is None else max(PAGE, 2 * needed)
     while True:
+        if limit is None:
+            limit = max(PAGE, await io.call(count, namespace, filter=VALUES))
         page: Page = await io.call(listing, namespace, filter=where, limit=limit, after=after, newest_first=True)
         yield page.records
         if page.next is None:
             return
-        after, limit = page.next, limit * GROWTH
+        after, limit = page.next, None
 
 
 def _items(records: Sequence[Record]) -> list[Kept]:
@@ -136,8 +167,9 @@ def _items(records: Sequence[Record]) -> list[Kept]:
 async def namespaces(io: IO, shelf: Shelf, op: ListNamespacesOp) -> list[tuple[str, ...]]:
     """Those that hold items, in order."""
     found: set[Namespace] = set()
-    async for page in _newest(io, shelf, shelf.place.of(stem(op.match_conditions or ())), None, PAGE):
-        await io.call(found.update, {item.namespace: None for item in page})
+    async for records in _pages(io, shelf, shelf.place.of(stem(op.match_conditions or ())), VALUES, None):
+        items = await shelf.living(io, await io.call(_items, records))
+        await io.call(lambda some: found.update(one.namespace for one in some), items)
     listed: list[tuple[str, ...]] = await io.call(_listed, shelf.place, found, op)
     return listed
 

@@ -70,9 +70,9 @@ class Shelf:
         """Items by their keys, those that have not expired: one request a namespace, two where items expire."""
         found: list[Kept] = []
         for namespace, keys in wanted.items():
-            records = await self._sources(io, keys, namespace)
-            found += [one for one in map(kept, records.values()) if one is not None]
-        return {one.place: one for one in await self.living(io, found)}
+            found += await self._items(io, keys, namespace)
+        living = await self.living(io, found)
+        return {one.place: one for one in living}
 
     async def living(self, io: IO, items: Sequence[Kept]) -> list[Kept]:
         """The items with when they expire, without those that have."""
@@ -87,18 +87,20 @@ class Shelf:
         if all(one.ttl is None for one in items):
             return items
         told: dict[tuple[Namespace, str], Sequence[Record]] = {}
-        for namespace, some in by_namespace(one for one in items if one.ttl is not None).items():
-            records = await self._sources(io, [one.key for one in some], expiry_of(namespace))
+        for namespace, some in (await io.call(_lasting, items)).items():
+            records = await self._sources(io, some, expiry_of(namespace))
             told |= {(namespace, source): found for source, found in records.items()}
-        return [
-            one if one.ttl is None else expiring(one, told.get((one.namespace, source_of(one.key)), ()))
-            for one in items
-        ]
+        return await io.call(_told, items, told)
 
     async def _sources(self, io: IO, keys: Iterable[str], namespace: Namespace) -> dict[str, tuple[Record, ...]]:
         get_sources: Any = self.store.get_sources  # of either store
-        found: dict[str, tuple[Record, ...]] = await io.call(get_sources, [source_of(key) for key in keys], namespace)
+        sources = await io.call(lambda: [source_of(key) for key in keys])
+        found: dict[str, tuple[Record, ...]] = await io.call(get_sources, sources, namespace)
         return found
+
+    async def _items(self, io: IO, keys: Iterable[str], namespace: Namespace) -> list[Kept]:
+        records = await self._sources(io, keys, namespace)
+        return await io.call(lambda: [one for one in map(kept, records.values()) if one is not None])
 
     # ── write ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,7 +159,8 @@ class Shelf:
             now = self.clock()
             due: Page = await io.call(list_, expiry_of(base), filter=time_range(until=now), limit=_SOME)
             for namespace, told in by_namespace(due.records).items():
-                items = await self._told(io, items_of(namespace), told)
+                keys = [str(record.value["key"]) for record in told if isinstance(record.value, dict)]
+                items = await self._items(io, keys, items_of(namespace))
                 gone = [one for one in await self.expiring(io, items) if one.gone(now)]
                 # By the points that were seen: what was put meanwhile has others.
                 points = [point for one in gone for point in one.ids]
@@ -168,10 +171,18 @@ class Shelf:
             if due.next is None:
                 return swept
 
-    async def _told(self, io: IO, namespace: Namespace, told: Sequence[Record]) -> list[Kept]:
-        keys = [record.value["key"] for record in told if isinstance(record.value, dict)]
-        records = await self._sources(io, [str(key) for key in keys], namespace)
-        return [one for one in map(kept, records.values()) if one is not None]
+
+def _lasting(items: Iterable[Kept]) -> dict[Namespace, list[str]]:
+    """Keys of the items that expire, by their namespaces."""
+    lasting = by_namespace(one for one in items if one.ttl is not None)
+    return {namespace: [one.key for one in some] for namespace, some in lasting.items()}
+
+
+def _told(items: Iterable[Kept], told: Mapping[tuple[Namespace, str], Sequence[Record]]) -> list[Kept]:
+    """The items, those that expire with what was told of them."""
+    return [
+        one if one.ttl is None else expiring(one, told.get((one.namespace, source_of(one.key)), ())) for one in items
+    ]
 
 
 def by_namespace(some: Iterable[Any]) -> dict[Namespace, list[Any]]:

@@ -12,10 +12,9 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.memory.memory import BaseMemoryBlock
 
 from memory_plugin.adapters.conversation import Conversation, Turn, count_tokens
-from memory_plugin.adapters.llama_index.detached import Attachable, spelled
+from memory_plugin.adapters.llama_index.detached import AnyStore, Attachable, spelled
 from memory_plugin.adapters.llama_index.memory import session_of
 from memory_plugin.adapters.llama_index.messages import goes_on, turn_of, without_memories, words_of
-from memory_plugin.adapters.llama_index.search import AnyStore
 from memory_plugin.flow import OnLoop
 from memory_plugin.ids import NamespaceLike, NamespacesLike
 from memory_plugin.tokens import DEFAULT_ENCODING

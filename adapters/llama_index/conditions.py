@@ -1,7 +1,7 @@
 """LlamaIndex's metadata filters: what the index can narrow down, and the exact answer after it.
 
-A ``MetadataFilters`` becomes two things.  The first is a filter of ours that matches at least everything wanted, so
-that the store need not look at the rest.  The second looks at the metadata of what was found and decides; it knows all
+A ``MetadataFilters`` becomes two filters that both have to hold.  The first matches at least everything wanted, so that
+the store need not look at the rest.  The second looks at the metadata of what was opened and decides; it knows all
 operators and any nesting.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from llama_index.core.vector_stores.types import (
@@ -20,49 +19,40 @@ from llama_index.core.vector_stores.types import (
 )
 
 from memory_plugin import InvalidInputError, and_, any_of, eq, or_, range_
-from memory_plugin.filters import ALWAYS, NEVER, check
-from memory_plugin.types import Filter
+from memory_plugin.filters import ALWAYS, NEVER, check, where
+from memory_plugin.types import Filter, Record
 
-Accepts: TypeAlias = Callable[[Mapping[str, Any]], bool]
 Fields: TypeAlias = Callable[[str], tuple[str, ...] | None]
 """Under which fields of a record a key of a node's metadata may be found; None: it cannot be told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What is wanted of a record and of the metadata of the node made of it.
-
-    Args:
-        filter: For the store; matches at least what is wanted.  None: everything.
-        accepts: Decides on a node's metadata.  None: ``filter`` says it all.
-    """
-
-    filter: Filter | None = None
-    accepts: Accepts | None = None
+View: TypeAlias = Callable[[Record], Mapping[str, Any]]
+"""The metadata of the node that is made of a record."""
 
 
 def condition(
-    wanted: MetadataFilters | Filter | None, fields: Fields = lambda key: (key,), *, also: Filter | None = None
-) -> Condition:
+    wanted: MetadataFilters | Filter | None, fields: Fields, view: View, *also: Filter | None
+) -> Filter | None:
     """Translate a filter of either kind.
 
     Args:
         wanted: LlamaIndex's, ours, or None.
         fields: See ``Fields``.
-        also: A further filter of ours that has to hold.
+        view: See ``View``.
+        *also: Further filters of ours that have to hold.
+
+    Returns:
+        None for everything.
 
     Raises:
         InvalidInputError: An operator that is not known, or a filter that is none.
     """
+    parts = [one for one in also if one is not None]
     if isinstance(wanted, MetadataFilters):
         _check(wanted)
-        return Condition(_both(_wide(wanted, fields), also), lambda metadata: holds(wanted, metadata))
-    return Condition(_both(check(wanted) if wanted is not None else None, also))
-
-
-def _both(first: Filter | None, second: Filter | None) -> Filter | None:
-    given = [one for one in (first, second) if one is not None and one != ALWAYS]
-    return and_(*given) if len(given) > 1 else given[0] if given else None
+        parts += [_wide(wanted, fields), where(lambda record: holds(wanted, view(record)))]
+    elif wanted is not None:
+        parts.append(check(wanted))
+    parts = [one for one in parts if one != ALWAYS]
+    return and_(*parts) if len(parts) > 1 else next(iter(parts), None)
 
 
 def _check(filters: MetadataFilters) -> None:

@@ -10,12 +10,16 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
-from memory_plugin import ConfigurationError
+from memory_plugin import AsyncMemoryStore, ConfigurationError, MemoryStore
 from memory_plugin.ids import NamespacesLike, namespaces
 from memory_plugin.types import Namespace
+
+AnyStore: TypeAlias = MemoryStore | AsyncMemoryStore
+Legs: TypeAlias = Literal["hybrid", "dense", "lexical", "learned"]
+Rerank: TypeAlias = Literal["none", "late", "full"]
 
 FILTERS = 1024
 """Filters of a store that have names."""

@@ -12,7 +12,7 @@ from llama_index.core.memory.types import BaseMemory
 
 from memory_plugin import ConfigurationError, InvalidInputError
 from memory_plugin.adapters.conversation import Conversation, Turn
-from memory_plugin.adapters.llama_index.detached import Attachable, spelled
+from memory_plugin.adapters.llama_index.detached import AnyStore, Attachable, spelled
 from memory_plugin.adapters.llama_index.history import window
 from memory_plugin.adapters.llama_index.messages import (
     found_by,
@@ -25,7 +25,6 @@ from memory_plugin.adapters.llama_index.messages import (
     with_memories,
     without_memories,
 )
-from memory_plugin.adapters.llama_index.search import AnyStore
 from memory_plugin.adapters.transcript import Transcript
 from memory_plugin.flow import IO, Blocking, OnLoop, run
 from memory_plugin.ids import NamespaceLike, NamespacesLike

@@ -11,10 +11,9 @@ from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from memory_plugin import Hit
-from memory_plugin.adapters.llama_index.conditions import Condition, condition
-from memory_plugin.adapters.llama_index.detached import Attachable, spelled
+from memory_plugin.adapters.llama_index.conditions import condition
+from memory_plugin.adapters.llama_index.detached import AnyStore, Attachable, Legs, Rerank, spelled
 from memory_plugin.adapters.llama_index.nodes import fields_of_memories, memory_metadata, node_of
-from memory_plugin.adapters.llama_index.search import AnyStore, Legs, Rerank, hits
 from memory_plugin.flow import IO, Blocking, OnLoop, run
 from memory_plugin.ids import NamespacesLike
 from memory_plugin.types import Filter
@@ -86,7 +85,7 @@ class MemoryRetriever(Attachable, BaseRetriever):
         self._connect()
 
     def _connect(self) -> None:
-        self._condition: Condition = condition(self._filter, fields_of_memories)
+        self._where = condition(self._filter, fields_of_memories, memory_metadata)
 
     def __repr__(self) -> str:
         return f"MemoryRetriever(limit={self.limit}, legs={self.legs!r}, rerank={self.rerank!r})"
@@ -98,17 +97,14 @@ class MemoryRetriever(Attachable, BaseRetriever):
         return await self._nodes(OnLoop(), query_bundle)
 
     async def _nodes(self, io: IO, query: QueryBundle) -> list[NodeWithScore]:
-        accepts = self._condition.accepts
         vector = query.embedding if self.use_embedding else None
         alone = vector is not None and not query.query_str.strip()
-        found = await hits(
-            io,
-            self._store,
+        found = await io.call(
+            self._store.search,
             "" if alone else query.query_str,
             list(self.namespace),
             limit=self.limit,
-            filter=self._condition.filter,
-            accepts=None if accepts is None else lambda record: accepts(memory_metadata(record)),
+            filter=self._where,
             legs="dense" if alone else self.legs,
             rerank=self.rerank,
             per_document=self.per_document,

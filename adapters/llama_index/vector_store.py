@@ -16,9 +16,8 @@ from llama_index.core.vector_stores.types import (
 )
 
 from memory_plugin import InvalidInputError, and_, any_of, eq
-from memory_plugin.adapters.llama_index.conditions import Condition, condition
-from memory_plugin.adapters.llama_index.detached import Attachable, spelled
-from memory_plugin.adapters.llama_index.search import AnyStore, Legs, Rerank, hits
+from memory_plugin.adapters.llama_index.conditions import condition
+from memory_plugin.adapters.llama_index.detached import AnyStore, Attachable, Legs, Rerank, spelled
 from memory_plugin.adapters.llama_index.stored_nodes import (
     REF_DOC_ID,
     document_of,
@@ -28,9 +27,10 @@ from memory_plugin.adapters.llama_index.stored_nodes import (
     node_of_value,
     stored_metadata,
 )
+from memory_plugin.filters import matches, where
 from memory_plugin.flow import IO, Blocking, OnLoop, run
 from memory_plugin.ids import NamespaceLike
-from memory_plugin.types import Filter, Namespace, Record
+from memory_plugin.types import Filter, Record
 
 _LEGS: dict[VectorStoreQueryMode, Legs] = {
     VectorStoreQueryMode.DEFAULT: "hybrid",
@@ -102,6 +102,11 @@ class MemoryVectorStore(Attachable, BasePydanticVectorStore):
         return "MemoryVectorStore"
 
     @property
+    def _mine(self) -> Filter:
+        """The nodes of just this namespace: not what else is in it, nor those below it."""
+        return where(lambda record: is_node(record, self.namespace))
+
+    @property
     def client(self) -> Any:
         """The store."""
         return self._store
@@ -133,11 +138,11 @@ class MemoryVectorStore(Attachable, BasePydanticVectorStore):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes of a document, and a node of that id that is of none."""
-        run(self._delete(Blocking(), None, Condition(eq(REF_DOC_ID, ref_doc_id))))
+        run(self._delete(Blocking(), None, eq(REF_DOC_ID, ref_doc_id)))
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """See ``delete``."""
-        await self._delete(OnLoop(), None, Condition(eq(REF_DOC_ID, ref_doc_id)))
+        await self._delete(OnLoop(), None, eq(REF_DOC_ID, ref_doc_id))
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -157,19 +162,19 @@ class MemoryVectorStore(Attachable, BasePydanticVectorStore):
 
     def clear(self) -> None:
         """Delete all nodes of this namespace, and nothing else that is in it."""
-        run(self._delete(Blocking(), None, Condition()))
+        run(self._delete(Blocking(), None, None))
 
     async def aclear(self) -> None:
         """See ``clear``."""
-        await self._delete(OnLoop(), None, Condition())
+        await self._delete(OnLoop(), None, None)
 
     @staticmethod
-    def _chosen(node_ids: list[str] | None, filters: MetadataFilters | None) -> Condition:
+    def _chosen(node_ids: list[str] | None, filters: MetadataFilters | None) -> Filter | None:
         if node_ids is None and filters is None:
             raise InvalidInputError("say which nodes to delete: node_ids=, filters=, or clear() for all")
-        return condition(filters, fields_of_nodes)
+        return condition(filters, fields_of_nodes, stored_metadata)
 
-    async def _delete(self, io: IO, node_ids: list[str] | None, wanted: Condition) -> None:
+    async def _delete(self, io: IO, node_ids: list[str] | None, wanted: Filter | None) -> None:
         names = [record.source for record in await self._records(io, node_ids, wanted)]
         if names:
             await io.call(self._store.delete, self.namespace, source=names)
@@ -187,20 +192,18 @@ class MemoryVectorStore(Attachable, BasePydanticVectorStore):
         return await self._get(OnLoop(), node_ids, filters)
 
     async def _get(self, io: IO, node_ids: list[str] | None, filters: MetadataFilters | None) -> list[BaseNode]:
-        records = await self._records(io, node_ids, condition(filters, fields_of_nodes))
-        return await io.call(_nodes, records)
+        wanted = condition(filters, fields_of_nodes, stored_metadata)
+        return await io.call(_nodes, await self._records(io, node_ids, wanted))
 
-    async def _records(self, io: IO, node_ids: list[str] | None, wanted: Condition) -> list[Record]:
+    async def _records(self, io: IO, node_ids: list[str] | None, wanted: Filter | None) -> list[Record]:
         """The value of each node that is wanted."""
-        if node_ids is not None:
-            names = [name_of(one) for one in dict.fromkeys(node_ids)]
-            found = await io.call(self._store.get_sources, names, self.namespace) if names else {}
-            records = [found[name][-1] for name in names if name in found]
-        else:
-            where = and_(_VALUES, wanted.filter) if wanted.filter is not None else _VALUES
-            page = await io.call(self._store.list, self.namespace, filter=where, limit=_EVERYTHING)
-            records = list(page.records)
-        return await io.call(_those, records, self.namespace, wanted)
+        if node_ids is None:
+            both = self._mine if wanted is None else and_(self._mine, wanted)
+            page = await io.call(self._store.list, self.namespace, filter=and_(_VALUES, both), limit=_EVERYTHING)
+            return list(page.records)
+        names = [name_of(one) for one in dict.fromkeys(node_ids)]
+        found = await io.call(self._store.get_sources, names, self.namespace) if names else {}
+        return await io.call(_those, [found[name][-1] for name in names if name in found], wanted)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The best ``similarity_top_k`` of the nodes that satisfy the filters, with their scores.
@@ -227,23 +230,18 @@ class MemoryVectorStore(Attachable, BasePydanticVectorStore):
             top_k = query.hybrid_top_k
         words = query.query_str or ""
         vector = query.query_embedding if self.embeddings == "nodes" and legs != "lexical" else None
-        wanted = condition(query.filters, fields_of_nodes, also=_restriction(query))
-        decides = wanted.accepts
-        found = await hits(
-            io,
-            self._store,
+        wanted = condition(query.filters, fields_of_nodes, stored_metadata, _restriction(query), self._mine)
+        found = await io.call(
+            self._store.search,
             words,
             self.namespace,
             limit=top_k,
-            filter=wanted.filter,
-            accepts=lambda record: (
-                is_node(record, self.namespace) and (decides is None or decides(stored_metadata(record)))
-            ),
+            filter=wanted,
             legs="dense" if vector is not None and not words.strip() else legs,
             rerank=rerank,
             per_document=1,
             vector=vector,
-            ahead=1 if decides is None else 4,
+            duplicates=True,
         )
         names = [str(hit.record.source) for hit in found]
         kept = await io.call(self._store.get_sources, names, self.namespace) if names else {}
@@ -274,14 +272,8 @@ def _restriction(query: VectorStoreQuery) -> Filter | None:
     return and_(*parts) if parts else None
 
 
-def _those(records: Sequence[Record], namespace: Namespace, wanted: Condition) -> list[Record]:
-    return [
-        record
-        for record in records
-        if is_node(record, namespace)
-        and record.kind == "value"
-        and (wanted.accepts is None or wanted.accepts(stored_metadata(record)))
-    ]
+def _those(records: Sequence[Record], wanted: Filter | None) -> list[Record]:
+    return [one for one in records if one.kind == "value" and (wanted is None or matches(wanted, one))]
 
 
 def _nodes(records: Sequence[Record]) -> list[BaseNode]:

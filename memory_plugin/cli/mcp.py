@@ -60,44 +60,51 @@ TokensOption: TypeAlias = Annotated[
     ),
 ]
 TOKEN = "MEMORY_PLUGIN_MCP_TOKEN"  # noqa: S105 - the name of a variable
-HTTP_PANEL = "HTTP"
+_HTTP = "HTTP"
+
+ReadOnlyOption: TypeAlias = Annotated[bool, typer.Option("--read-only", help="Without the tools add and forget.")]
+ForgetOption: TypeAlias = Annotated[
+    Literal["never", "ask", "always"],
+    typer.Option("--allow-forget", help="Whether models may delete: after the user was asked, or unasked."),
+]
+WaitOption: TypeAlias = Annotated[
+    float, typer.Option("--wait", help="Seconds to wait while another program has the store open.", min=0)
+]
+VerboseOption: TypeAlias = Annotated[bool, typer.Option("--verbose", help="Log more, on standard error.")]
+HttpOption: TypeAlias = Annotated[
+    bool, typer.Option("--http", help="Serve streamable HTTP instead.", rich_help_panel=_HTTP)
+]
+HostOption: TypeAlias = Annotated[str, typer.Option("--host", help="Address to listen on.", rich_help_panel=_HTTP)]
+PortOption: TypeAlias = Annotated[
+    int, typer.Option("--port", help="0: any free one.", min=0, max=65535, rich_help_panel=_HTTP)
+]
+AllowHostOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", metavar="NAME", help="A name by which clients reach it.", rich_help_panel=_HTTP),
+]
+AllowOriginOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--allow-origin", metavar="ORIGIN", help="Web pages that may use it.", rich_help_panel=_HTTP),
+]
+StatelessOption: TypeAlias = Annotated[
+    bool, typer.Option("--stateless", help="Every request on its own.", rich_help_panel=_HTTP)
+]
 
 
 def serve(
     ctx: typer.Context,
     whose: WhoseOption = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Without the tools add and forget.")] = False,
-    allow_forget: Annotated[
-        Literal["never", "ask", "always"],
-        typer.Option("--allow-forget", help="Whether models may delete: after the user was asked, or unasked."),
-    ] = "ask",
-    wait: Annotated[
-        float, typer.Option("--wait", help="Seconds to wait while another program has the store open.", min=0)
-    ] = 15.0,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log more, on standard error.")] = False,
-    http: Annotated[
-        bool, typer.Option("--http", help="Serve streamable HTTP instead.", rich_help_panel=HTTP_PANEL)
-    ] = False,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on.", rich_help_panel=HTTP_PANEL)
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", help="0: any free one.", min=0, max=65535, rich_help_panel=HTTP_PANEL)
-    ] = 8765,
+    read_only: ReadOnlyOption = False,
+    allow_forget: ForgetOption = "ask",
+    wait: WaitOption = 15.0,
+    verbose: VerboseOption = False,
+    http: HttpOption = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8765,
     tokens: TokensOption = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-host", metavar="NAME", help="A name by which clients reach it.", rich_help_panel=HTTP_PANEL
-        ),
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        typer.Option("--allow-origin", metavar="ORIGIN", help="Web pages that may use it.", rich_help_panel=HTTP_PANEL),
-    ] = None,
-    stateless: Annotated[
-        bool, typer.Option("--stateless", help="Every request on its own.", rich_help_panel=HTTP_PANEL)
-    ] = False,
+    allow_host: AllowHostOption = None,
+    allow_origin: AllowOriginOption = None,
+    stateless: StatelessOption = False,
     store: StoreOption = None,
     keys: KeysOption = None,
     plaintext: PlaintextOption = False,
@@ -110,7 +117,6 @@ def serve(
     """
     if ctx.invoked_subcommand is not None:
         return
-    place = Place(store, keys, plaintext, embedder, offline)
     if plaintext and keys is not None:
         raise ConfigurationError("--plaintext and --keys contradict each other: leave one out")
     logging.basicConfig(
@@ -120,30 +126,33 @@ def serve(
     )
     from memory_plugin.adapters.mcp import memory_server
 
-    lease = _lease(place, create=not read_only, wait=wait)
+    place = Place(store, keys, plaintext, embedder, offline)
     opened = _tokens(tokens, whose) if http else None
-
-    def made(owner: Any) -> MCPServer[Any]:
-        return memory_server(
-            lease, owner, read_only=read_only, allow_forget=allow_forget, open_world=_leaves_machine(place)
-        )
-
-    if opened is not None:
-        _serve_http(made(opened), host, port, allow_host or [], allow_origin or [], stateless, authenticated=True)
-    elif whose is None:
+    if opened is None and whose is None:
         raise InvalidInputError(
             "say whose memories to serve: --namespace alice, or, with --http, a file of --tokens that tells"
         )
-    elif http:
-        server = made(namespace(whose))
-        _serve_http(server, host, port, allow_host or [], allow_origin or [], stateless, authenticated=False)
+    lease = _lease(place, create=not read_only, wait=wait)
+    server = memory_server(
+        lease,
+        opened if opened is not None else namespace(whose or ""),
+        read_only=read_only,
+        allow_forget=allow_forget,
+        open_world=_leaves_machine(place),
+    )
+    if http:
+        _serve_http(
+            server, host, port, allow_host or (), allow_origin or (), stateless, authenticated=opened is not None
+        )
     else:
-        if sys.stdin.isatty():
-            show.note(
-                "speaking MCP on standard input and output; `memory-plugin mcp config` tells clients how to start it"
-            )
-        with _ended_by_signals(lease):
-            made(namespace(whose)).run()
+        _serve_stdio(server, lease)
+
+
+def _serve_stdio(server: MCPServer[Any], lease: Lease) -> None:
+    if sys.stdin.isatty():
+        show.note("speaking MCP on standard input and output; `memory-plugin mcp config` tells clients how to start it")
+    with _ended_by_signals(lease):
+        server.run()
 
 
 def _serve_http(
@@ -293,7 +302,7 @@ ClientName: TypeAlias = Literal[
 def config(
     client: Annotated[ClientName, typer.Option("--client", help="Whose settings.")],
     whose: WhoseOption = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Without the tools add and forget.")] = False,
+    read_only: ReadOnlyOption = False,
     url: Annotated[
         str | None,
         typer.Option("--url", help="Of a server that runs already, instead of starting one.", show_default=False),

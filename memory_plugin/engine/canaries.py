@@ -135,7 +135,7 @@ async def _probed(io: IO, model: Model) -> Matrix:
     asked = Model(getattr(model.embedder, "uncached", model.embedder), model.space)
     texts = await io.call(_readable, asked.embedder)
     made = [(await embed(io, asked, texts, input_type=kind)).vectors for kind in ("document", "query")]
-    return projected(np.concatenate(made))
+    return await io.call(lambda: projected(np.concatenate(made)))
 
 
 def _readable(embedder: Embedder) -> list[str]:

@@ -15,7 +15,7 @@ from memory_plugin.engine.payload import RECORD, SUBJECT, TOKENS, open_record, r
 from memory_plugin.engine.rank import DENSE, FUSED, LEARNED, LEXICAL, Opened, freshness
 from memory_plugin.engine.request import Request
 from memory_plugin.engine.sealing import learned, sparse_vector
-from memory_plugin.filters import matches
+from memory_plugin.filters import matcher
 from memory_plugin.fuse import reciprocal_rank_fusion
 from memory_plugin.lexical import fragmentation, terms
 from memory_plugin.protocols import Sealer
@@ -91,10 +91,20 @@ async def gather(
     while True:
         found = await _fused(engine, model, asked, scopes, embedded, depth, top=wanted if exact else None)
         watch.lap("index")
-        opened = await _open(engine, model, asked, scopes, found.candidates)
+        opened: list[Opened] = []
+        read = 0
+        # What comes after those wanted is opened only as far as a filter leaves too few of them.
+        while read < len(found.candidates) and len(opened) < wanted:
+            opened += await _open(engine, model, asked, scopes, found.candidates[read : read + wanted])
+            read += wanted
         watch.lap("open")
         if exact or found.exhausted or len(opened) >= wanted:
-            return opened[:wanted], not found.exhausted or found.total > wanted
+            best = opened[:wanted]
+            if engine.settings.half_life_days is not None:
+                best.sort(key=lambda one: -one.hit.score)
+            # Of a filter that runs after opening, all that passed may be known: what did not, is not more.
+            left = found.total > wanted if exact else read < len(found.candidates) or len(opened) > wanted
+            return best, not found.exhausted or left
         depth *= 4
 
 
@@ -222,6 +232,7 @@ def _open_all(
     late: bool,
 ) -> list[Opened]:
     owners = {scope.sealer.subject: scope.sealer for scope in scopes}
+    fits = matcher(asked.filter) if asked.filter is not None else None
     opened = []
     for candidate in candidates:
         payload = payloads.get(candidate.id)
@@ -231,7 +242,7 @@ def _open_all(
         record = open_record(sealer, candidate.id, payload)  # type: ignore[arg-type]
         require_inside(record, asked.namespaces)
         require_passage(record)
-        if asked.filter is not None and not matches(asked.filter, record):
+        if fits is not None and not fits(record):
             continue
         tokens = None
         if late and payload.get(TOKENS) is not None:
@@ -240,6 +251,4 @@ def _open_all(
         if engine.settings.half_life_days is not None:
             hit = replace(hit, score=hit.score * freshness(engine, hit))
         opened.append(Opened(hit, tokens))
-    if engine.settings.half_life_days is not None:
-        opened.sort(key=lambda one: -one.hit.score)
     return opened

@@ -31,7 +31,7 @@ from memory_plugin.errors import (
     MemoryNotFoundError,
     translate,
 )
-from memory_plugin.filters import MISSING, Blind, check, field_value, matches, scalar_key
+from memory_plugin.filters import MISSING, Blind, check, field_value, matcher, scalar_key
 from memory_plugin.protocols import Sealer
 from memory_plugin.types import (
     And,
@@ -92,7 +92,7 @@ def _open_page(sealer: Sealer, namespace: Namespace, filter_: Filter | None, pag
     opened = [open_record(sealer, point.id, point.payload) for point in page]
     for record in opened:
         require_inside(record, (namespace,))
-    return opened if filter_ is None else [record for record in opened if matches(filter_, record)]
+    return opened if filter_ is None else list(filter(matcher(filter_), opened))
 
 
 async def list_(

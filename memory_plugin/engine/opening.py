@@ -78,8 +78,9 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
     found = await parts.index.read_manifest(io)
     if found is None:
         settings = parts.settings or Settings()
-        manifest = _manifest(parts, settings, store, sealed=sealed)
-        check_window(parts.embedder, settings)
+        # What a model says of itself may have to be read from its files, or asked for.
+        manifest = await io.call(_manifest, parts, settings, store, sealed=sealed)
+        await io.call(check_window, parts.embedder, settings)
         keys = await _store_keys(io, keyring, store, create=True)
         store_sealer = sealer_of(store, STORE, keys)
         manifest = await _create(io, parts, manifest, settings, store_sealer)
@@ -90,9 +91,9 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         store_sealer = sealer_of(public.store, STORE, keys)
         manifest = proven(store_sealer, found)
         settings = _settings(manifest, parts.settings)
-        wanted = _manifest(parts, settings, manifest.store, sealed=sealed)
+        wanted = await io.call(_manifest, parts, settings, manifest.store, sealed=sealed)
         check(manifest, wanted, place=command_line_place(parts.index))
-    models = models_of(manifest, parts.embedders, command_line_place(parts.index))
+    models = await io.call(models_of, manifest, parts.embedders, command_line_place(parts.index))
     engine = Engine(
         io=io,
         index=parts.index,
@@ -101,7 +102,7 @@ async def open_engine(io: IO, parts: Parts, keyring: KeyRing, store: str, *, sea
         late=parts.late if settings.late_interaction else None,
         reranker=parts.reranker,
         keyring=keyring,
-        pieces=registry.pieces(models.active.embedder),
+        pieces=await io.call(registry.pieces, models.active.embedder),
         settings=settings,
         manifest=manifest,
         store_key=keys[-1],  # the oldest: names must not change when a key is rotated

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from memory_plugin import ids
+from memory_plugin.engine.entries import flag
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.filters import check
 from memory_plugin.types import Filter, Namespace, Numbers, Vector
@@ -35,6 +36,7 @@ class Request:
         per_document: Hits of one document at most, or None.
         neighbours: Chunks to bring along on each side of a hit.
         vector: The query's, made elsewhere, of unit length; or None.
+        duplicates: Whether near duplicates of a better hit are hits too.
     """
 
     query: str
@@ -46,6 +48,7 @@ class Request:
     per_document: int | None = None
     neighbours: int = 0
     vector: Vector | None = None
+    duplicates: bool = False
 
     def searches(self, leg: Legs) -> bool:
         """Whether a leg is to propose candidates."""
@@ -63,6 +66,7 @@ def request(
     per_document: int | None,
     neighbours: int,
     vector: Numbers | None = None,
+    duplicates: bool = False,
 ) -> Request:
     """Check what a user asked for.
 
@@ -90,6 +94,7 @@ def request(
         per_document,
         neighbours,
         unit(vector) if vector is not None else None,
+        flag(duplicates, "duplicates"),
     )
 
 

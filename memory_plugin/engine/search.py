@@ -109,7 +109,7 @@ async def _ranked(
 
 def _select(engine: Engine, asked: Request, hits: Sequence[Hit]) -> list[Hit]:
     """The best, without near duplicates and without more of one document than asked."""
-    similarity = engine.settings.duplicate_similarity
+    similarity = engine.settings.duplicate_similarity if not asked.duplicates else None
     distinct = Distinct(similarity) if similarity is not None else None
     pictures: set[str | None] = set()
     selected: list[Hit] = []

@@ -156,6 +156,7 @@ class Verbs:
         per_document: int | None,
         neighbours: int,
         vector: Numbers | None = None,
+        duplicates: bool = False,
     ) -> Results:
         """See ``MemoryStore.search``."""
         asked = requests.request(
@@ -168,6 +169,7 @@ class Verbs:
             per_document=per_document,
             neighbours=neighbours,
             vector=vector,
+            duplicates=duplicates,
         )
         return await search_active(self.engine, asked)
 

@@ -18,7 +18,7 @@ import pytest
 from tests.test_docs import PYTHON_BLOCKS, ROOT, text
 
 PACKAGE = "memory_plugin.adapters"
-SHARED = {"__init__", "conversation", "extras", "single_flight", "transcript"}
+SHARED = {"__init__", "conversation", "extras", "query", "single_flight", "tail", "transcript"}
 """What adapters share."""
 ADAPTERS = sorted(path.stem for path in (ROOT / "adapters").iterdir() if path.stem not in {*SHARED, "__pycache__"})
 FRAMEWORKS = {

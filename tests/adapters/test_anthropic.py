@@ -262,7 +262,7 @@ def test_it_is_the_client_that_it_was(plain: Anthropic, client: Anthropic, store
     assert isinstance(client, Anthropic)
     for name in ("api_key", "auth_token", "base_url", "max_retries", "timeout", "_client"):
         assert getattr(client, name) == getattr(plain, name), name
-    assert _create(plain) == "I was given no memory that helps."
+    assert _create(plain) == "I see."
     assert remembered(store, ALICE) == []
     assert memory_of(client).conversation.session == ALICE
     with pytest.raises(InvalidInputError, match="no memory"):

@@ -20,6 +20,7 @@ from memory_plugin.adapters import chat as chats
 from memory_plugin.adapters.chat import Chat, formats
 from memory_plugin.adapters.conversation import count_tokens
 from tests.adapters.talk import FACT, a_store, an_async_store, remembered
+from tests.benchmarks.steps import timed
 
 QUESTION = "What is Alice allergic to?"
 
@@ -343,3 +344,17 @@ async def test_awaited(tmp_path: Path, store: MemoryStore) -> None:
         assert "walnuts" in await alice.ainject(QUESTION)
         assert (await alice.aremember(QUESTION)).written == 1
     assert "walnuts" in await Chat(store, "alice").ainject(QUESTION), "a blocking store, on a thread"
+
+
+async def test_a_long_conversation_does_not_hold_up_the_loop(store: MemoryStore) -> None:
+    """Two thousand messages of some kilobytes: what is read of them is read on a thread."""
+    messages: list[Any] = [user(QUESTION)]
+    for number in range(1000):
+        messages += [{"role": "assistant", "content": f"Answer {number}. " * 200}, user(f"Message {number}. " * 200)]
+    messages.append(user(QUESTION))
+    alice = Chat(store, "alice", session=("alice", "s1"))
+    await alice.ainject(messages[-1:])
+    with timed() as steps:
+        assert FACT in (await alice.ainject(messages))[-1]["content"]
+        await alice.aremember(messages[-20:])
+    assert steps.worst < 10, steps.longest

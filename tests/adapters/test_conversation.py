@@ -29,7 +29,8 @@ from memory_plugin import (
     not_,
 )
 from memory_plugin.adapters import conversation
-from memory_plugin.adapters.conversation import MAX_QUERY, Conversation, Turn, count_tokens
+from memory_plugin.adapters.conversation import Conversation, Turn, count_tokens
+from memory_plugin.adapters.query import MAX_QUERY
 from memory_plugin.flow import Blocking, OnLoop, run
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -36,26 +35,19 @@ from memory_plugin.engine import candidates, manage
 from memory_plugin.engine.payload import open_record
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.testing.doubles import HashEmbedder
+from tests.on_disk import written_below
 
 NOTES = ("memories", "notes")
 Opener = Callable[..., MemoryStore]
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory where there is one: making a store syncs some eighty times."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as directory:
-        yield Path(directory)
-
-
-@pytest.fixture
-def open_memory(here: Path) -> Iterator[Opener]:
+def open_memory(tmp_path: Path) -> Iterator[Opener]:
     opened: list[MemoryStore] = []
 
     def make(**parts: Any) -> MemoryStore:
-        index = EdgeIndex(here / "store", durability="process")
-        given_ = {"embedder": HashEmbedder(), "reranker": None, "late": None, "keyring": here / "keys.json"}
+        index = EdgeIndex(tmp_path / "store", durability="process")
+        given_ = {"embedder": HashEmbedder(), "reranker": None, "late": None, "keyring": tmp_path / "keys.json"}
         opened.append(MemoryStore(index, **{**given_, **parts}))
         return opened[-1]
 
@@ -164,14 +156,13 @@ def test_items_are_there_when_the_store_is_opened_again(open_memory: Opener) -> 
     assert after.get(NOTES, "tea") == item
 
 
-def test_nothing_of_an_item_is_readable_on_disk(here: Path, memory: MemoryStore, store: LangGraphStore) -> None:
+def test_nothing_of_an_item_is_readable_on_disk(tmp_path: Path, memory: MemoryStore, store: LangGraphStore) -> None:
     store.put(("Marzipan",), "Quetzal", {"Zinnober": "Kolibri", "Turmalin": 47110815}, ttl=60)
     store.get(("Marzipan",), "Quetzal")
     memory.close()
-    words = (b"Marzipan", b"Quetzal", b"Zinnober", b"Kolibri", b"Turmalin", b"47110815")
-    for path in (here / "store").rglob("*"):
-        content = path.read_bytes().lower() if path.is_file() else b""
-        assert not [word for word in words if word.lower() in content], path
+    words = (b"marzipan", b"quetzal", b"zinnober", b"kolibri", b"turmalin", b"47110815")
+    for path, content in written_below(tmp_path / "store").items():
+        assert not [word for word in words if word in content.lower()], path
 
 
 def test_deleted_is_gone_from_the_memory_store(memory: MemoryStore, store: LangGraphStore) -> None:
@@ -179,6 +170,29 @@ def test_deleted_is_gone_from_the_memory_store(memory: MemoryStore, store: LangG
     assert memory.count("alice") > 3
     store.delete(NOTES, "tea")
     assert memory.count("alice") == 0
+
+
+def test_items_that_say_the_same_are_all_found(store: LangGraphStore) -> None:
+    same = {"text": "Alice likes green tea in the morning."}
+    store.batch([PutOp(NOTES, f"{n}", same) for n in range(12)] + [PutOp(NOTES, "other", {"text": "Trains at noon."})])
+    found = store.search((), query="green tea in the morning", limit=12)
+    assert sorted(int(item.key) for item in found) == list(range(12))
+    assert None not in [item.score for item in found]
+
+
+def test_all_that_passes_is_ranked_however_little_it_is(memory: MemoryStore, store: LangGraphStore) -> None:
+    """Nothing in the index tells of a field that lies deeper: the first hits hold none that passes."""
+    store.batch([PutOp(NOTES, f"tea {n}", {"text": "green tea", "by": {"name": "Bob"}}) for n in range(90)])
+    rare = {"a": "green", "b": "coffee and cake", "c": "black tea"}
+    store.batch([PutOp(NOTES, key, {"text": text, "by": {"name": "Ann"}}) for key, text in rare.items()])
+    store.put(NOTES, "d", {"text": "green tea", "by": {"name": "Ann"}}, index=False)
+    found = store.search((), query="green tea", filter={"by": {"name": "Ann"}})
+    assert {item.key for item in found[:2]} == {"a", "c"}
+    assert [item.key for item in found[2:]] == ["b", "d"]
+    assert [item.score is None for item in found] == [False, False, False, True]
+    assert len(store.search((), query="green tea", filter={"by": {"name": "Bob"}}, limit=90)) == 90
+    pages = [store.search((), query="green tea", filter={"by": {"name": "Ann"}}, limit=1, offset=n) for n in range(5)]
+    assert [[item.key for item in page] for page in pages] == [[found[n].key] for n in range(4)] + [[]]
 
 
 # ── what a batch costs ────────────────────────────────────────────────────────────────────────────
@@ -311,9 +325,9 @@ def test_expired_items_show_where_the_configuration_wants_them(memory: MemorySto
     assert store.get(NOTES, "tea") is None
 
 
-async def test_an_async_store_has_no_blocking_methods_and_no_thread(here: Path) -> None:
+async def test_an_async_store_has_no_blocking_methods_and_no_thread(tmp_path: Path) -> None:
     async with AsyncMemoryStore.open(
-        here / "store", embedder=HashEmbedder(), reranker=None, late=None, keyring=here / "keys.json"
+        tmp_path / "store", embedder=HashEmbedder(), reranker=None, late=None, keyring=tmp_path / "keys.json"
     ) as memory:
         store = LangGraphStore(memory, namespace="alice", ttl={"default_ttl": 5, "sweep_interval_minutes": 0})
         for call in (lambda: store.put(NOTES, "k", {}), lambda: store.get(NOTES, "k"), store.start_ttl_sweeper):
@@ -398,7 +412,7 @@ def test_a_configuration_that_cannot_be_is_refused(memory: MemoryStore) -> None:
         {"namespace": "a", "ttl": {"sweep_interval_minutes": float("nan")}},
     ):
         with pytest.raises(InvalidInputError):
-            LangGraphStore(memory, **named)  # type: ignore[arg-type]
+            LangGraphStore(memory, **named)
     with pytest.raises(TypeError, match="namespace"):
         LangGraphStore(memory)  # type: ignore[call-arg]
 
@@ -479,8 +493,8 @@ def test_what_passes_a_filter_passes_ours(value: dict[str, Any], condition: dict
 # ── with the models that ship ─────────────────────────────────────────────────────────────────────
 
 
-def test_a_name_that_no_model_knows_is_found_by_its_letters(here: Path) -> None:
-    with MemoryStore.open(here / "store", keyring=here / "keys.json") as memory:
+def test_a_name_that_no_model_knows_is_found_by_its_letters(tmp_path: Path) -> None:
+    with MemoryStore.open(tmp_path / "store", keyring=tmp_path / "keys.json") as memory:
         store = LangGraphStore(memory, namespace="alice")
         texts = ["The badge of Alice is LX-2217.", "The badge of Alice is LX-9034.", "Alice likes cake."]
         texts += [f"In room {number} there is a printer." for number in range(20)]

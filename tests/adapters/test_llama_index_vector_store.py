@@ -237,7 +237,7 @@ CASES: dict[str, tuple[str, FilterOperator, Any]] = {
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryVectorStore]:
     path = tmp_path_factory.mktemp("samples")
-    with opened(path, settings=Settings(filterable=("name", "tags"), duplicate_similarity=None)) as store:
+    with opened(path, settings=Settings(filterable=("name", "tags"))) as store:
         nodes = MemoryVectorStore(store, "samples", rerank="none")
         nodes.add([text_node(f"sample number {n}", str(n), **sample) for n, sample in enumerate(SAMPLES)])
         yield nodes
@@ -298,9 +298,9 @@ def test_filters_on_the_document(nodes: MemoryVectorStore, key: str) -> None:
 
 
 def test_top_k_is_reached_whatever_the_filter(tmp_path: Path) -> None:
-    with opened(tmp_path, settings=Settings(duplicate_similarity=None)) as store:
+    with opened(tmp_path) as store:
         nodes = MemoryVectorStore(store, "alice", rerank="none")
-        nodes.add([text_node(f"Boat {n} of the fleet", f"n{n}", path=f"/{n % 50}/x") for n in range(600)])
+        nodes.add([text_node("A boat of the fleet", f"n{n}", path=f"/{n % 50}/x") for n in range(600)])
         filters = MetadataFilters(filters=[MetadataFilter(key="path", operator=FilterOperator.TEXT_MATCH, value="/7/")])
         assert len(ask(nodes, "boats of the fleet", top_k=8, filters=filters)) == 8
         assert len(ask(nodes, "boats of the fleet", top_k=40, filters=filters)) == 12

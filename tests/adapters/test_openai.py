@@ -409,6 +409,30 @@ def test_resources_that_were_used_before(plain: OpenAI, store: MemoryStore) -> N
     assert _create(plain) != SAID
 
 
+class Eager(OpenAI):
+    """As clients of the SDK were until 1.57: their resources are made with them."""
+
+    chat: Any = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.chat = openai.resources.Chat(self)
+
+
+def test_resources_made_with_the_client(wire: WireServer, store: MemoryStore) -> None:
+    with Eager(base_url=wire.url("openai"), api_key=wire.key) as plain:
+        assert _create(with_memory(plain, store, "alice", session=ALICE)) == SAID
+        assert _create(plain) == "I see."
+
+
+def test_a_client_whose_requests_go_past_us_is_refused(plain: OpenAI, store: MemoryStore) -> None:
+    class Elsewhere(OpenAI):
+        chat = property(lambda self: plain.chat)
+
+    with Elsewhere(api_key="x") as client, pytest.raises(ConfigurationError, match="upgrade"):
+        with_memory(client, store, "alice")
+
+
 def test_users_side_by_side(plain: OpenAI, store: MemoryStore) -> None:
     """A client for each user, on the same connections."""
     alice, bob = with_memory(plain, store, "alice"), with_memory(plain, store, "bob")
@@ -421,7 +445,7 @@ def test_its_memory(client: OpenAI, plain: OpenAI, store: MemoryStore) -> None:
     assert _create(client) == SAID
     store.forget("alice")
     memory_of(client).forget_turn()
-    assert _create(client) == "I was given no memory that helps."
+    assert _create(client) == "I see."
     with pytest.raises(InvalidInputError, match="no memory"):
         memory_of(plain)
     with pytest.raises(InvalidInputError, match="already"):

@@ -186,6 +186,11 @@ class SessionTests:
             await session.add_items([self.MESSAGES[0]])
         await session.add_items([self.MESSAGES[0], self.MESSAGES[0]])
         assert await session.get_items() == [self.MESSAGES[0]] * 4
+        # What the SDK calls all messages of models that give them no id.
+        answer = {"role": "assistant", "content": "Yes.", "id": "__fake_id__", "type": "message"}
+        for _ in range(2):
+            await session.add_items([answer])
+        assert await session.get_items(2) == [answer] * 2
 
     async def test_two_objects_of_one_session(self, make: Any) -> None:
         first, second = make("one"), make("one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from memory_plugin import AsyncMemoryStore, EmbeddingError, InvalidInputError, MemoryStore, Settings, eq
+from memory_plugin.adapters import tail as tails
 from memory_plugin.adapters import transcript as module
 from memory_plugin.adapters.conversation import Turn
 from memory_plugin.adapters.transcript import Transcript
@@ -258,10 +260,10 @@ def test_order_holds_within_a_microsecond_and_when_the_clock_goes_back(
         one.append(*texts[number : number + 4])
     assert one.latest() == [item(text) for text in texts]
     assert one.latest(7) == [item(text) for text in texts[-7:]]
-    module._tails.clear()  # as another process
+    tails.tails.clear()  # as another process
     assert one.latest(7) == [item(text) for text in texts[-7:]]
     monkeypatch.setattr(module, "_now", lambda: 0)
-    module._tails.clear()
+    tails.tails.clear()
     one.append("Last.")
     assert one.latest(2) == [item(texts[-1]), item("Last.")]
     times = [record.time for record in one.ask("list", SESSION, filter=eq("$kind", "value")).records]
@@ -274,7 +276,7 @@ def test_order_holds_over_midnight(one: Kept, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "_now", lambda: 20_000 * day - 2)
     texts = [f"Message {number}." for number in range(5)]
     one.append(*texts)
-    module._tails.clear()
+    tails.tails.clear()
     assert one.latest(4) == [item(text) for text in texts[-4:]]
     assert one.latest() == [item(text) for text in texts]
 
@@ -323,6 +325,66 @@ async def test_more_waiting_tasks_than_threads_do_not_starve_the_one_at_work(tmp
     kept.close()
 
 
+class Slow(HashEmbedder):
+    """Takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+
+    def embed(self, texts: Any, /, *, input_type: InputType) -> Embeddings:
+        self.begun.set()
+        time.sleep(0.1)
+        return super().embed(texts, input_type=input_type)
+
+
+async def test_a_thread_does_not_wait_for_a_task_of_its_own_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails, "PATIENCE", 1e9)
+    kept = Kept("blocking", tmp_path, slow := Slow())
+    transcript = Transcript(kept.store, SESSION)
+    await transcript.append(OnLoop(), [said("First."), said("Taken back.")])
+    slow.begun.clear()
+    work = asyncio.ensure_future(transcript.append(OnLoop(), [said("Second."), said("Third.")]))
+    await asyncio.to_thread(slow.begun.wait)
+    assert not work.done()
+    # With the loop standing still; as many items afterwards as before.
+    assert run(transcript.pop(Blocking())) == item("Taken back.")
+    run(transcript.append(Blocking(), [said("Aside.")]))
+    await work
+    # The append was under way when its time was taken: what came aside stands after it.
+    assert await transcript.latest(OnLoop(), 2) == [item("Third."), item("Aside.")]
+    assert await transcript.latest(OnLoop()) == [item(f"{text}.") for text in ("First", "Second", "Third", "Aside")]
+    kept.close()
+
+
+async def test_what_somebody_works_with_is_not_dropped(one: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tails, "SESSIONS", 1)
+    async with tails.Alone(OnLoop(), one.store, SESSION) as tail:
+        for number in range(3):
+            await Transcript(one.store, ("alice", f"s{number}")).append(OnLoop(), [(number, None)])
+        assert tails.tails[one.store][SESSION] is tail
+    await Transcript(one.store, ("alice", "last")).append(OnLoop(), [(0, None)])
+    assert SESSION not in tails.tails[one.store]
+
+
+async def test_threads_that_hold_all_workers_do_not_wait_for_a_task_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails, "PATIENCE", 0.05)
+    asyncio.get_running_loop().set_default_executor(module_executor(2))
+    kept = Kept("blocking", tmp_path, slow := Slow())
+    transcript = Transcript(kept.store, SESSION)
+    slow.begun.clear()
+    work = asyncio.ensure_future(transcript.append(OnLoop(), [said("Task.")]))
+    await asyncio.to_thread(slow.begun.wait)
+    threads = (asyncio.to_thread(run, transcript.append(Blocking(), [said(f"Thread {n}.")])) for n in range(4))
+    await asyncio.wait_for(asyncio.gather(work, *threads), 30)
+    assert len(await transcript.latest(OnLoop())) == 5
+    kept.close()
+
+
 def module_executor(workers: int) -> Any:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -362,6 +424,21 @@ def test_two_processes_see_what_the_other_did(two: tuple[MemoryStore, MemoryStor
     assert run(here.latest(io, 2)) == []
 
 
+def test_an_item_that_another_process_takes_between_counting_and_reading(
+    two: tuple[MemoryStore, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = (Transcript(store, SESSION) for store in two)
+    io = Blocking()
+    run(here.append(io, [(number, None) for number in range(6)]))
+    for read, expected in (("latest", [3, 4]), ("pop", 3)):
+        counts = [two[0].count(SESSION, filter=module.ITEMS)]
+        run(there.pop(io))
+        monkeypatch.setattr(two[0], "count", _first(counts, two[0].count))
+        assert run(here.latest(io, 2) if read == "latest" else here.pop(io)) == expected
+        monkeypatch.undo()
+    assert run(there.latest(io)) == [0, 1, 2]
+
+
 def test_what_two_processes_append_at_the_same_moment_stays_together(
     two: tuple[MemoryStore, MemoryStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +454,13 @@ def test_what_two_processes_append_at_the_same_moment_stays_together(
     assert run(Transcript(two[1], SESSION).latest(io, 3)) == items[-3:]
 
 
+def _first(answers: list[int], then: Callable[..., int]) -> Callable[..., int]:
+    def call(*arguments: Any, **named: Any) -> int:
+        return answers.pop() if answers else then(*arguments, **named)
+
+    return call
+
+
 async def _nothing(self: Transcript, io: IO, tail: object, least: int) -> None:
     """As when the other process writes in between."""
 
@@ -389,7 +473,7 @@ def test_an_append_that_was_tried_again_changes_nothing(kept: Kept) -> None:
     kept.append(*turn)
     kept.append(*turn)
     assert kept.latest() == [item("One."), {"id": "fc_1"}]
-    module._tails.clear()
+    tails.tails.clear()
     kept.append(*turn)
     assert len(kept.latest()) == 2
     kept.append(turn[1])  # the end of it
@@ -476,7 +560,7 @@ def test_other_values_in_the_namespace_are_no_items(one: Kept) -> None:
     for number in range(80):
         one.ask("add", Document("", source=f"note-{number}", value=number), SESSION)
     assert one.latest(1) == [item("First.")]
-    module._tails.clear()
+    tails.tails.clear()
     assert one.latest(1) == [item("First.")]
     assert one.pop() == item("First.")
     assert one.pop() is None
@@ -496,7 +580,7 @@ def test_the_end_of_a_long_session_is_read_without_opening_the_rest(one: Kept, m
     monkeypatch.setattr(json, "loads", _counting(json.loads, opened))
     assert [one["number"] for one in one.latest(20)] == list(range(4980, 5000))
     assert len(opened) < 100
-    module._tails.clear()  # another process: the last day's are opened, once
+    tails.tails.clear()  # another process: the last day's are opened, once
     opened.clear()
     assert len(one.latest(20)) == 20
     assert 1000 <= len(opened) < 4000
@@ -511,7 +595,7 @@ def test_the_end_of_a_long_session_is_read_without_opening_the_rest(one: Kept, m
 @pytest.mark.parametrize("limit", [None, 5, 100])
 def test_a_turn_lists_the_store_once(one: Kept, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
     one.append(*((number, None) for number in range(60)))
-    module._tails.clear()
+    tails.tails.clear()
     listed: list[object] = []
     monkeypatch.setattr(one.store, "list", _counting(one.store.list, listed))
     for number in range(60, 64):  # read, question, tool round, answer
@@ -531,11 +615,11 @@ def _counting(loads: Callable[..., Any], calls: list[object]) -> Callable[..., A
 
 
 def test_what_is_remembered_of_sessions_is_bounded(one: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SESSIONS", 4)
-    monkeypatch.setattr(module, "NAMES", 8)
+    monkeypatch.setattr(tails, "SESSIONS", 4)
+    monkeypatch.setattr(tails, "NAMES", 8)
     for number in range(10):
         one.append(*((place, None) for place in range(12)), session=("alice", f"s{number}"))
-    assert len(module._tails[one.store]) <= 4
-    assert all(len(tail.names) <= 8 for tail in module._tails[one.store].values())
+    assert len(tails.tails[one.store]) <= 4
+    assert all(len(tail.names) <= 8 for tail in tails.tails[one.store].values())
     assert one.latest(10, session=("alice", "s9")) == list(range(2, 12))
     assert one.latest(session=("alice", "s0")) == list(range(12))

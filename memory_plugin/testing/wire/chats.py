@@ -1,7 +1,7 @@
 """Chat in the vendors' formats, whole or as a stream of events; the model behind it only quotes what it was given.
 
-It is no language model: it answers with the first memory in the request, or says that there is none.  A tool whose name
-the user says is called once.
+It is no language model: it answers with the first memory in the request, or that it sees.  A tool whose name the user
+says is called once.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _reply(ask: Ask, messages: Any, *others: Any) -> Reply:
     elif passage:
         text = f"I was given this memory: {' '.join(passage[1].split())}"
     else:
-        text = "I was given no memory that helps."
+        text = "I see."
     return Reply("" if called else text, called, name, tokens(whole))
 
 
