@@ -40,6 +40,13 @@ def _is_roomy() -> bool:
     return shutil.disk_usage(MEMORY).free > ROOM and available is not None and int(available[1]) * 1024 > ROOM
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trace no lines in what is slow: it runs for how often or how much, and the lines are run by others."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture
 def disk_path() -> Iterator[Path]:
     """A directory that is not in memory, where holes in files take no room."""

@@ -117,6 +117,7 @@ def vector_needles(embedder: HashEmbedder, start: int = 0) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors", ["rotated", "sealed"])
 def test_a_sealed_store_holds_nothing_readable(tmp_path: Path, vectors: str) -> None:
     store, embedder = fill(tmp_path / "m", tmp_path / "k.json", vectors=vectors)

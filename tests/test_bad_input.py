@@ -308,6 +308,7 @@ class Constant:
         return Embeddings(vectors)
 
 
+@pytest.mark.slow
 def test_ten_megabytes_are_cut_exactly(tmp_path: Path) -> None:
     line = "Пример {}: достопримечательности 🦊, a book, непревзойдённое самосовершенствование that nobody will read.\n"
     text = "".join(line.format(n) for n in range(72_000))

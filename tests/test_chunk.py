@@ -232,6 +232,7 @@ HOSTILE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("markdown", [False, True])
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())

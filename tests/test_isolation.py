@@ -220,6 +220,7 @@ def some_namespace(dice: random.Random, people: list[tuple[str, ...]]) -> Any:
     return one if dice.random() < 0.6 else dice.choice(strange)
 
 
+@pytest.mark.slow
 def test_nobody_reads_what_is_anothers(crowd: Crowd) -> None:  # noqa: C901 - one branch a verb
     store, people, owners = crowd
     dice = random.Random(4471)

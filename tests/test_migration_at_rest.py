@@ -53,6 +53,7 @@ def found(where: Path, *wanted: list[bytes]) -> list[int]:
     return [sum(one in content for one in ones) for ones in wanted]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "way"),
     [

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -100,6 +100,15 @@ class Load:
                 mine.clear()
             self.writes += 1
 
+    def more(self, jobs: Sequence[Future[None]]) -> None:
+        """Wait until readers and writers have done some more, however busy the machine is."""
+        searches, writes = self.searches + 6, self.writes + 6
+        while self.searches < searches or self.writes < writes:
+            for job in jobs:
+                if job.done():
+                    job.result()  # it failed
+            time.sleep(0.005)
+
     def holds(self, store: MemoryStore) -> None:
         """Everything that was acknowledged is there, whole, in its last version, and has a vector."""
         assert store.verify().ok, store.verify().failures
@@ -136,19 +145,17 @@ def test_readers_and_writers_while_the_model_changes(tmp_path: Path, vectors: An
         try:
             done = store.migrate(second, batch=16)
             assert done.state == "switched"
-            time.sleep(0.3)
+            load.more(jobs)
             assert store.rollback().missing == 0
-            time.sleep(0.3)
+            load.more(jobs)
             assert store.rollback().missing == 0
             store.finish()
-            time.sleep(0.3)
+            load.more(jobs)
         finally:
             load.stop.set()
         for job in jobs:
             job.result(timeout=60)
         assert load.spaces == set(MODELS)
-        assert load.searches > 20
-        assert load.writes > 20
         load.holds(store)
         # Nothing that was there before is embedded twice; writers embed what they write.
         assert sum("version 0 " in one and "says" in one for one in second.texts) <= BEFORE + 400  # the gate's queries
@@ -190,6 +197,9 @@ def test_the_same_on_a_loop(tmp_path: Path) -> None:
             # Slow by its throttle alone: the loop is free meanwhile.
             done = await store.migrate(new(), batch=16, rate=200)
             assert done.seconds > BEFORE / 200
+            while spaces != set(MODELS):
+                assert not any(task.done() for task in tasks)
+                await asyncio.sleep(0.01)
             await store.rollback()
             await store.rollback()
             stop.set()

@@ -18,6 +18,7 @@ TOLERANCE = 0.06
 """By how much a plan may be off the bytes that a store's files really take: docs/sizing.md says the same."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimension", "quantization", "options"),
     [
