@@ -25,7 +25,7 @@ def written(file: Path) -> bytes:
                 edge = bytes(_PAGE)
                 continue
             pages = np.frombuffer(bytes(part), np.uint8).reshape(-1, _PAGE)
-            full = pages.any(axis=1)
+            full = np.asarray(pages.any(axis=1))
             keep = full.copy()
             keep[1:] |= full[:-1]
             keep[:-1] |= full[1:]

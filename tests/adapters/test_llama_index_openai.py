@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 REASON = "llama-index, with its classes for OpenAI, is in an environment of its own: make llama"
-llms = pytest.importorskip("llama_index.llms.openai", reason=REASON)
-embeddings = pytest.importorskip("llama_index.embeddings.openai", reason=REASON)
+llms: Any = pytest.importorskip("llama_index.llms.openai", reason=REASON)
+embeddings: Any = pytest.importorskip("llama_index.embeddings.openai", reason=REASON)
 
 from llama_index.core.agent.workflow import FunctionAgent  # noqa: E402
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, SimpleChatEngine  # noqa: E402
@@ -41,7 +42,7 @@ def wire() -> Iterator[WireServer]:
 
 
 @pytest.fixture
-def llm(wire: WireServer) -> llms.OpenAI:
+def llm(wire: WireServer) -> Any:
     return llms.OpenAI(model="gpt-4o-mini", api_base=wire.url("openai"), api_key=wire.key, max_retries=0)
 
 
@@ -53,7 +54,7 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
         yield store
 
 
-def test_chat_engine(store: MemoryStore, llm: llms.OpenAI) -> None:
+def test_chat_engine(store: MemoryStore, llm: Any) -> None:
     memory = ChatMemory(store, "alice", session="s1")
     engine = SimpleChatEngine.from_defaults(llm=llm, memory=memory)
     assert engine.chat(QUESTION).response == QUOTED
@@ -64,7 +65,7 @@ def test_chat_engine(store: MemoryStore, llm: llms.OpenAI) -> None:
     assert "Lisbon" not in stranger.chat(QUESTION).response
 
 
-async def test_agent_with_a_tool(store: MemoryStore, llm: llms.OpenAI, wire: WireServer) -> None:
+async def test_agent_with_a_tool(store: MemoryStore, llm: Any, wire: WireServer) -> None:
     def weather() -> str:
         """The weather."""
         return "Rain."
@@ -88,7 +89,7 @@ async def test_agent_with_a_tool(store: MemoryStore, llm: llms.OpenAI, wire: Wir
     ]
 
 
-def test_retriever_in_a_chat_engine(store: MemoryStore, llm: llms.OpenAI, wire: WireServer) -> None:
+def test_retriever_in_a_chat_engine(store: MemoryStore, llm: Any, wire: WireServer) -> None:
     engine = CondensePlusContextChatEngine.from_defaults(
         retriever=MemoryRetriever(store, "alice"), llm=llm, memory=ChatMemory(store, "alice", session="s1")
     )
