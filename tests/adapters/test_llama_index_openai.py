@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 REASON = "llama-index, with its classes for OpenAI, is in an environment of its own: make llama"
-llms = pytest.importorskip("llama_index.llms.openai", reason=REASON)
-embeddings = pytest.importorskip("llama_index.embeddings.openai", reason=REASON)
+llms: Any = pytest.importorskip("llama_index.llms.openai", reason=REASON)
+embeddings: Any = pytest.importorskip("llama_index.embeddings.openai", reason=REASON)
 
 from llama_index.core.agent.workflow import FunctionAgent  # noqa: E402
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, SimpleChatEngine  # noqa: E402
