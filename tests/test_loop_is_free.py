@@ -6,7 +6,6 @@ Processor time of the thread is measured, step by step, so that a busy machine c
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,15 +53,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ]
             store.add(items, "alice")
     return path
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """The collector runs on whichever thread makes the next object, and walks through all of the process."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 Call = Callable[..., Awaitable[Any]]

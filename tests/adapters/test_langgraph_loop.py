@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,6 @@ from tests.benchmarks.steps import timed
 ITEMS = 2_000
 LIMIT = 10.0
 """Milliseconds of the thread's own time."""
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """The collector runs on whichever thread makes the next object, and walks through all of the process."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def parts(path: Path) -> dict[str, Any]:
