@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ def pytest_configure() -> None:
     What a killed process leaves is the same there.  A test of how much room files take uses ``disk_path``.
     ``--basetemp`` and PYTEST_DEBUG_TEMPROOT go before.
     """
+    # A shell starts what it runs in the background deaf to Ctrl-C, and children would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _is_roomy():
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
