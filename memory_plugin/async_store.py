@@ -38,6 +38,9 @@ from memory_plugin.upkeep import AsyncUpkeep
 class AsyncMemoryStore(AsyncUpkeep):
     """``MemoryStore`` on an event loop: the same verbs, awaited; opens at ``async with`` or its first verb.
 
+    No verb computes on the loop's thread.  Make the first one of a process before the loop serves anybody: that imports
+    the engine, some 60 ms.
+
     Args:
         index: See ``MemoryStore``.
         embedder: See ``MemoryStore``.

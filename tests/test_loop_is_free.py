@@ -20,7 +20,7 @@ from tests.benchmarks.steps import timed
 from tests.recorders import WordLate
 from tests.wordpiece import pieces
 
-MEMORIES = 5_000
+MEMORIES = 4_000
 LIMIT = 10.0
 """Milliseconds."""
 

@@ -347,6 +347,17 @@ def test_what_was_given_may_change_afterwards(store: Driver) -> None:
 # ── beside the other verbs ────────────────────────────────────────────────────────────────────────
 
 
+def test_questions_are_made_of_texts_alone(open_store: Opener) -> None:
+    from memory_plugin.evaluate.own import listed
+    from memory_plugin.train.mine import _everything
+
+    store = open_store()
+    if store._runner is None:
+        store.add([Document("whales sing", source="a", value="walrus"), Document("", value="walrus")], "alice")
+        assert [one.text for one in listed(store.store, ("alice",))] == ["whales sing"]
+        assert [one.text for one in _everything(store.store, "alice")] == ["whales sing"]
+
+
 @pytest.mark.parametrize("vectors", ["rotated", "sealed", "plain"])
 def test_a_migration_leaves_values_alone(open_store: Opener, vectors: Any) -> None:
     new = HashEmbedder(revision="2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from memory_plugin import eq, ids, not_
@@ -124,31 +124,32 @@ async def _newest(
     """Items that pass and have not expired, last put first; as many as needed or more, or all."""
     where = both(VALUES, *wider(filter_))
     found: dict[tuple[Namespace, str], Kept] = {}
-    async for records in _pages(io, shelf, namespace, where, needed):
-        items = await io.call(_items, records)
-        passing = await io.call(_passing, await shelf.living(io, items), filter_)
-        await io.call(lambda some: found.update({one.place: found.get(one.place, one) for one in some}), passing)
-        if needed is not None and len(found) >= needed:
-            break
-    return list(found.values())
+    after: str | None = None
+    more = True
+    while more and (needed is None or len(found) < needed):
+        items, after = await _page(io, shelf, namespace, where, after, None if found or after else needed)
+        living = await shelf.living(io, items)
+        await io.call(_gather, found, living, filter_)
+        await io.call(items.clear)  # where it is done: letting go of many takes time
+        more = after is not None
+    return await io.call(lambda: list(found.values()))
 
 
-async def _pages(
-    io: IO, shelf: Shelf, namespace: Namespace, where: Filter | None, needed: int | None
-) -> AsyncIterator[Sequence[Record]]:
-    """What matches, newest first: a page that may do, then all the rest, since a page opens the whole of its days."""
+def _gather(found: dict[tuple[Namespace, str], Kept], items: list[Kept], filter_: Mapping[str, Any] | None) -> None:
+    for one in _passing(items, filter_):
+        found.setdefault(one.place, one)
+    items.clear()
+
+
+async def _page(
+    io: IO, shelf: Shelf, namespace: Namespace, where: Filter | None, after: str | None, needed: int | None
+) -> tuple[list[Kept], str | None]:
+    """Items, newest first: as many as may do, or all the rest, since a page opens the whole of its days."""
     listing: Any = shelf.store.list  # of either store
     count: Any = shelf.store.count
-    after: str | None = None
-    limit = None if needed is None else max(PAGE, 2 * needed)
-    while True:
-        if limit is None:
-            limit = max(PAGE, await io.call(count, namespace, filter=VALUES))
-        page: Page = await io.call(listing, namespace, filter=where, limit=limit, after=after, newest_first=True)
-        yield page.records
-        if page.next is None:
-            return
-        after, limit = page.next, None
+    limit = max(PAGE, await io.call(count, namespace, filter=VALUES) if needed is None else 2 * needed)
+    page: Page = await io.call(listing, namespace, filter=where, limit=limit, after=after, newest_first=True)
+    return await io.call(_items, page.records), page.next
 
 
 def _items(records: Sequence[Record]) -> list[Kept]:
@@ -166,16 +167,13 @@ def _items(records: Sequence[Record]) -> list[Kept]:
 
 async def namespaces(io: IO, shelf: Shelf, op: ListNamespacesOp) -> list[tuple[str, ...]]:
     """Those that hold items, in order."""
-    found: set[Namespace] = set()
-    async for records in _pages(io, shelf, shelf.place.of(stem(op.match_conditions or ())), VALUES, None):
-        items = await shelf.living(io, await io.call(_items, records))
-        await io.call(lambda some: found.update(one.namespace for one in some), items)
+    found = await _newest(io, shelf, shelf.place.of(stem(op.match_conditions or ())), None, None)
     listed: list[tuple[str, ...]] = await io.call(_listed, shelf.place, found, op)
     return listed
 
 
-def _listed(place: Place, found: Iterable[Namespace], op: ListNamespacesOp) -> list[tuple[str, ...]]:
-    every = map(place.labels, found)
+def _listed(place: Place, found: Iterable[Kept], op: ListNamespacesOp) -> list[tuple[str, ...]]:
+    every = map(place.labels, {one.namespace for one in found})
     matching = {one[: op.max_depth] for one in every if all(_matches(it, one) for it in op.match_conditions or ())}
     return sorted(matching)[op.offset : op.offset + op.limit]
 

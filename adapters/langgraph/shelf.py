@@ -72,7 +72,7 @@ class Shelf:
         for namespace, keys in wanted.items():
             found += await self._items(io, keys, namespace)
         living = await self.living(io, found)
-        return {one.place: one for one in living}
+        return await io.call(lambda: {one.place: one for one in living})
 
     async def living(self, io: IO, items: Sequence[Kept]) -> list[Kept]:
         """The items with when they expire, without those that have."""
@@ -84,13 +84,10 @@ class Shelf:
 
     async def expiring(self, io: IO, items: Sequence[Kept]) -> Sequence[Kept]:
         """The items with when they expire."""
-        if all(one.ttl is None for one in items):
-            return items
-        told: dict[tuple[Namespace, str], Sequence[Record]] = {}
+        told: dict[Namespace, Mapping[str, Sequence[Record]]] = {}
         for namespace, some in (await io.call(_lasting, items)).items():
-            records = await self._sources(io, some, expiry_of(namespace))
-            told |= {(namespace, source): found for source, found in records.items()}
-        return await io.call(_told, items, told)
+            told[namespace] = await self._sources(io, some, expiry_of(namespace))
+        return await io.call(_told, items, told) if told else items
 
     async def _sources(self, io: IO, keys: Iterable[str], namespace: Namespace) -> dict[str, tuple[Record, ...]]:
         get_sources: Any = self.store.get_sources  # of either store
@@ -178,11 +175,9 @@ def _lasting(items: Iterable[Kept]) -> dict[Namespace, list[str]]:
     return {namespace: [one.key for one in some] for namespace, some in lasting.items()}
 
 
-def _told(items: Iterable[Kept], told: Mapping[tuple[Namespace, str], Sequence[Record]]) -> list[Kept]:
+def _told(items: Iterable[Kept], told: Mapping[Namespace, Mapping[str, Sequence[Record]]]) -> list[Kept]:
     """The items, those that expire with what was told of them."""
-    return [
-        one if one.ttl is None else expiring(one, told.get((one.namespace, source_of(one.key)), ())) for one in items
-    ]
+    return [one if one.ttl is None else expiring(one, told[one.namespace].get(source_of(one.key), ())) for one in items]
 
 
 def by_namespace(some: Iterable[Any]) -> dict[Namespace, list[Any]]:

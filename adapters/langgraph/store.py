@@ -100,8 +100,6 @@ class LangGraphStore(BaseStore):
 
     async def _batch(self, io: IO, ops: Iterable[Op]) -> list[Result]:
         asked = list(ops)
-        for op in asked:
-            self._check(op)
         puts = await io.call(self._puts, asked)
         results: list[Result] = [None] * len(asked)
         used = await self._gets(io, asked, results)
@@ -122,12 +120,17 @@ class LangGraphStore(BaseStore):
 
     async def _gets(self, io: IO, ops: Sequence[Op], results: list[Result]) -> list[Kept]:
         """Answer all ``GetOp`` at once; the items whose time to live begins anew."""
+        gets, wanted = await io.call(self._wanted, ops)
+        found = await self._shelf.get(io, wanted) if wanted else {}
+        return await io.call(self._answer, gets, found, results)
+
+    def _wanted(self, ops: Sequence[Op]) -> tuple[dict[int, GetOp], dict[Namespace, dict[str, None]]]:
+        """Which operations get something, and the keys by our namespaces."""
         gets = {place: op for place, op in enumerate(ops) if isinstance(op, GetOp) and self._placed(op.namespace)}
         wanted: dict[Namespace, dict[str, None]] = {}
         for op in gets.values():
             wanted.setdefault(self._shelf.place.of(op.namespace), {})[op.key] = None
-        found = await self._shelf.get(io, wanted) if wanted else {}
-        return await io.call(self._answer, gets, found, results)
+        return gets, wanted
 
     def _answer(
         self, gets: Mapping[int, GetOp], found: Mapping[tuple[Namespace, str], Kept], results: list[Result]
@@ -187,7 +190,9 @@ class LangGraphStore(BaseStore):
             )
 
     def _puts(self, ops: Sequence[Op]) -> list[Put]:
-        """What is to be put, of each key the last, with values that nobody changes any more."""
+        """All that is asked for, checked; what is to be put: of each key the last, with values that nobody changes."""
+        for op in ops:
+            self._check(op)
         last = {(op.namespace, op.key): op for op in ops if isinstance(op, PutOp)}
         puts = [self._put(op) for op in last.values() if op.value is not None or self._placed(op.namespace)]
         self._subjects.update(one.namespace[0] for one in puts if one.ttl is not None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
@@ -481,6 +481,7 @@ CONDITIONS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(VALUES, CONDITIONS, st.booleans())
 def test_what_passes_a_filter_passes_ours(value: dict[str, Any], condition: dict[str, Any], wide: bool) -> None:
     if wide:

@@ -1,7 +1,9 @@
 """How long a store holds up the event loop that it runs on: ``python -m tests.benchmarks.loop [memories]``.
 
 For each verb, on an ``AsyncMemoryStore`` and on a ``MemoryStore`` behind ``flow.OnLoop``: the busiest step of ours on
-the loop's thread, in processor time, and by how much a task beside it came late, in wall time.
+the loop's thread, in processor time; the longest call of the embedded engine, which runs in another thread and lets no
+Python run meanwhile, likewise; and by how much a task beside them came late, in wall time, which also tells what else
+the machine does.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from rich.table import Table
 from memory_plugin import AsyncMemoryStore, Document, MemoryStore, Message, any_of, eq, not_
 from memory_plugin.embedders.local import LocalEmbedder
 from memory_plugin.flow import OnLoop
+from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.types import Embeddings, InputType
 from tests.benchmarks.steps import gaps, timed
 
@@ -63,6 +67,7 @@ def verbs(dice: np.random.Generator, store: Any, call: Any) -> dict[str, Callabl
 
     return {
         "add 50 messages": lambda: call(store.add, messages(), "alice"),
+        "add 200 passages": lambda: call(store.add, sentence(dice, 20_000), "alice", source=f"long {next(number)}"),
         "search": lambda: call(store.search, sentence(dice, 6), "alice"),
         "search, no models": lambda: call(store.search, sentence(dice, 6), "alice", rerank="none"),
         "context": lambda: call(store.context, sentence(dice, 6), "alice"),
@@ -78,11 +83,39 @@ def verbs(dice: np.random.Generator, store: Any, call: Any) -> dict[str, Callabl
     }
 
 
+CALLS = ("_upsert", "_set_payload", "_delete", "_fetch", "_search", "_scroll", "_count", "_facet")
+
+
+@contextmanager
+def calls() -> Iterator[dict[str, float]]:
+    """Milliseconds of processor time of the longest call of each kind that the embedded index makes."""
+    longest: dict[str, float] = {}
+    before = {name: getattr(EdgeIndex, name) for name in CALLS}
+
+    def timing(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_call(*args: Any, **kwargs: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                longest[name] = max(longest.get(name, 0.0), (time.thread_time() - start) * 1e3)
+
+        return timed_call
+
+    for name, call in before.items():
+        setattr(EdgeIndex, name, timing(name, call))
+    try:
+        yield longest
+    finally:
+        for name, call in before.items():
+            setattr(EdgeIndex, name, call)
+
+
 async def measure(name: str, store: Any, call: Any, table: Table) -> None:
     """A row a verb: the busiest step, and the worst delay of a task beside it."""
     for verb, run in verbs(np.random.default_rng(), store, call).items():
         await run()
-        with timed() as steps:
+        with timed() as steps, calls() as engine:
             late: list[float] = []
             start = time.perf_counter()
             for _ in range(ROUNDS):
@@ -92,9 +125,10 @@ async def measure(name: str, store: Any, call: Any, table: Table) -> None:
             took = (time.perf_counter() - start) / ROUNDS
         late.sort()
         middle = late[len(late) // 2]
-        table.add_row(
-            name, verb, f"{took * 1e3:.0f}", f"{steps.worst:.1f}", f"{late[-1]:.1f}", f"{middle:.1f}", steps.longest
-        )
+        what = max(engine, key=lambda one: engine[one], default="")
+        held = f"{engine[what]:.1f} {what.strip('_')}" if what else ""
+        row = (f"{took * 1e3:.0f}", f"{steps.worst:.1f}", held, f"{late[-1]:.0f}", f"{middle:.1f}", steps.longest)
+        table.add_row(name, verb, *row)
 
 
 def fill(directory: Path, number: int) -> Filling:
@@ -117,7 +151,7 @@ def fill(directory: Path, number: int) -> Filling:
 def main() -> None:
     """Measure and print."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else MEMORIES
-    table = Table("store", "verb", "ms", "busiest step, ms", "latest task, ms", "median", "busiest")
+    table = Table("store", "verb", "ms", "busiest step, ms", "engine, ms", "latest task, ms", "median", "busiest")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         embedder = fill(directory, number)
