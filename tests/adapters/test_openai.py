@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI, AzureOpenAI, OpenAI
@@ -329,7 +330,7 @@ def test_a_stream_that_breaks_off_leaves_nothing(
     client: OpenAI, store: MemoryStore, wire: WireServer, fault: str, ask: Any
 ) -> None:
     wire.fail("openai", fault, operation="chat")
-    with suppress(openai.OpenAIError, ValueError):
+    with suppress(openai.OpenAIError, httpx.HTTPError, ValueError):
         ask(client)
     assert remembered(store, ALICE) == []
 
