@@ -81,6 +81,7 @@ documents = st.lists(st.tuples(blocks, ends).map("".join), min_size=1, max_size=
 
 @given(documents, windows)
 @example("# A\ntext\n# B", 32)
+@example("# Guide\u2028\x00# nul\nThe old house by the river was great, and more.\n", 32)
 @example("a\r# b\r# c", 32)
 @example("# " + "river " * 80 + "\n\n" + PROSE, 64)
 @example("# A\n\n" + PROSE * 3 + "\n\n## B\n\n# C\n\n" + PROSE * 3, 40)
