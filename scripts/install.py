@@ -42,20 +42,9 @@ def ways(arguments: list[str]) -> Iterator[tuple[str, ...]]:
     )
     if fetched.returncode == 0:
         told = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=False).stdout
-        # Copied, as pip does: nltk reads no file that is linked with another.
-        uv = (
-            sys.executable,
-            "-m",
-            "uv",
-            "pip",
-            "install",
-            "--python",
-            sys.executable,
-            "--quiet",
-            "--link-mode",
-            "copy",
-        )
-        yield (*uv, *places(told), *arguments)
+        uv = (sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, "--quiet")
+        # Copies, not links into uv's cache: nltk refuses to read a file that has several names.
+        yield (*uv, "--link-mode", "copy", *places(told), *arguments)
     yield (*PIP, "install", "--quiet", *arguments)
 
 
