@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from memory_plugin import AsyncMemoryStore, MemoryStore
 from memory_plugin.index.edge import EdgeIndex
@@ -21,6 +22,11 @@ from memory_plugin.testing.doubles import HashEmbedder, OverlapReranker
 
 MEMORY = Path("/dev/shm")
 ROOM = 6 * 2**30
+
+# The same examples each time, or new ones; a busy machine is no error either way.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None)
+settings.load_profile(os.environ.get("MEMORY_PLUGIN_EXAMPLES", "repeatable"))
 
 
 def pytest_configure() -> None:

@@ -10,17 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
-
 import memory_plugin
 from memory_plugin.crypto.encoding import from_text
 from memory_plugin.crypto.keyring import FileKeyRing
 from memory_plugin.crypto.keys import RootKey
 from memory_plugin.crypto.sealer import SubjectSealer
-
-# How long an example takes says nothing on a shared machine.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 POINT = "0a1b2c3d-4e5f-8a6b-9c7d-8e9fa0b1c2d3"
 
