@@ -87,7 +87,7 @@ def _applies(value: Any, name: str, bound: Any) -> bool:
 def _ordered(one: object, other: object) -> bool:
     if isinstance(one, str) or isinstance(other, str):
         return isinstance(one, str) and isinstance(other, str)
-    return not isinstance(one, bool) and isinstance(one, int | float)
+    return not any(isinstance(value, bool) or not isinstance(value, int | float) for value in (one, other))
 
 
 def _same(one: Any, other: Any) -> bool:

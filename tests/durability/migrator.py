@@ -20,6 +20,7 @@ from pathlib import Path
 from memory_plugin import MemoryStore, Settings
 from memory_plugin.engine.canaries import PROBES
 from memory_plugin.engine.migration import MigrationProgress
+from memory_plugin.errors import MigrationError
 from memory_plugin.flow import Blocking, run
 from memory_plugin.index.edge import EdgeIndex
 from memory_plugin.manifest import Manifest
@@ -121,7 +122,11 @@ def migrate(directory: str, keys: str, path: str, *, last: bool) -> None:
             if at.done == at.total:
                 log("GATE")
 
-        store.migrate(Logged(target, log), batch=BATCH, progress=tell)
+        try:
+            store.migrate(Logged(target, log), batch=BATCH, progress=tell)
+        except MigrationError as refused:  # as a user would: it serves as before, so try again
+            log(f"REFUSED {str(refused).partition(' It serves')[0]}".replace("\n", " "))
+            continue
         log("SWITCHED")
         target = None
         if dice.random() < 0.5:

@@ -49,6 +49,9 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
         undisturbed(runs)
     lines = log.read_text(encoding="utf-8").splitlines()
     print(f"\nkilled while: {dict(places)}; {summary(lines)}")
+    # Seen once in some hundred kills, with vectors that were right when they were looked at; why is not known.
+    refused = [line for line in lines if line.startswith("REFUSED ")]
+    assert len(refused) <= 1, refused
     nothing_twice(lines)
     everything_there(tmp_path, lines)
 
